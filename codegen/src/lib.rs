@@ -1,0 +1,3 @@
+//! Loop kernels and their machine code.
+
+pub mod loops;
