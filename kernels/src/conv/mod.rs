@@ -1,0 +1,136 @@
+//! Convolutions in one to three dimensions, and their gradients.
+
+mod generic;
+
+use crate::{Element, Epilogue, Team, Tier};
+
+/// One of the three products of a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ConvForm {
+    /// The output from the input and the weights.
+    Forward,
+    /// The cotangent of the input from that of the output and the weights; the forward of a transposed
+    /// convolution.
+    InputGradient,
+    /// The cotangent of the weights from the input and the cotangent of the output.
+    WeightGradient,
+}
+
+/// The sum over input channels and kernel taps
+/// `y[b, o, p] = sum of x[b, i, p * stride + tap * dilation - pad_low] * w[o, i, tap]`, in three spatial
+/// dimensions, reading zero outside the input. One and two dimensions have leading sizes of 1 (with stride and
+/// dilation 1 and pad 0).
+///
+/// All tensors are contiguous: x is `[batch, in_channels, input...]`, y is `[batch, out_channels, output...]`, w is
+/// `[out_channels, in_channels / groups, kernel...]`. Output channel `o` sees the input channels of its group,
+/// `o / (out_channels / groups)`. The output size is given, so a high pad is not needed: whatever lies outside
+/// of the input is zero, and low pads may be negative.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Conv {
+    /// The number of images.
+    pub batch: usize,
+    /// The number of groups; divides both channel counts.
+    pub groups: usize,
+    /// Input channels of all groups together.
+    pub in_channels: usize,
+    /// Output channels of all groups together.
+    pub out_channels: usize,
+    /// Spatial sizes of the input.
+    pub input: [usize; 3],
+    /// Spatial sizes of the kernel.
+    pub kernel: [usize; 3],
+    /// Spatial sizes of the output.
+    pub output: [usize; 3],
+    /// Steps of the window, at least 1.
+    pub stride: [usize; 3],
+    /// Distances between kernel taps, at least 1.
+    pub dilation: [usize; 3],
+    /// Zeros before the input, or, if negative, input elements left out.
+    pub pad_low: [isize; 3],
+}
+
+impl Conv {
+    /// The bytes of scratch memory that `form` needs with a team of at most `threads` threads.
+    pub fn scratch_bytes<T: Element>(&self, form: ConvForm, threads: usize) -> usize {
+        let _ = (form, threads);
+        0
+    }
+
+    /// Overwrites `y` with the convolution of `x` and `w`. The epilogue sees output channels (counted over all
+    /// groups) as rows, flattened output positions as columns, and images as batches.
+    ///
+    /// # Safety
+    /// The pointers must be valid for the tensors of the sizes given, the result must not overlap the operands,
+    /// `scratch` must be valid for [`Conv::scratch_bytes`] bytes for this form and `team.threads()` threads (any
+    /// alignment) and be used by nobody else during the call, and the epilogue must keep its contract.
+    pub unsafe fn forward<T: Element>(
+        &self,
+        x: *const T,
+        w: *const T,
+        y: *mut T,
+        epilogue: Option<Epilogue<T>>,
+        scratch: *mut u8,
+        team: &Team,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { self.run_tier(Tier::current(), ConvForm::Forward, x, w, y, epilogue, scratch, team) }
+    }
+
+    /// Overwrites `dx` with the transposed convolution of `dy` and `w`. The epilogue sees input channels (counted
+    /// over all groups) as rows, flattened input positions as columns, and images as batches.
+    ///
+    /// # Safety
+    /// As for [`Conv::forward`].
+    pub unsafe fn input_gradient<T: Element>(
+        &self,
+        dy: *const T,
+        w: *const T,
+        dx: *mut T,
+        epilogue: Option<Epilogue<T>>,
+        scratch: *mut u8,
+        team: &Team,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { self.run_tier(Tier::current(), ConvForm::InputGradient, dy, w, dx, epilogue, scratch, team) }
+    }
+
+    /// Overwrites `dw` with the products of `x` and `dy` summed over images and positions.
+    ///
+    /// # Safety
+    /// As for [`Conv::forward`].
+    pub unsafe fn weight_gradient<T: Element>(
+        &self,
+        x: *const T,
+        dy: *const T,
+        dw: *mut T,
+        scratch: *mut u8,
+        team: &Team,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { self.run_tier(Tier::current(), ConvForm::WeightGradient, x, dy, dw, None, scratch, team) }
+    }
+
+    /// Any form with a given tier: (x, w, y), (dy, w, dx) or (x, dy, dw). The weight gradient takes no epilogue
+    /// and ignores it.
+    ///
+    /// # Safety
+    /// As for [`Conv::forward`]; and the processor must have the tier.
+    #[allow(clippy::too_many_arguments)]
+    pub unsafe fn run_tier<T: Element>(
+        &self,
+        tier: Tier,
+        form: ConvForm,
+        first: *const T,
+        second: *const T,
+        result: *mut T,
+        epilogue: Option<Epilogue<T>>,
+        scratch: *mut u8,
+        team: &Team,
+    ) {
+        let _ = (tier, scratch, team);
+        // SAFETY: the caller's promise.
+        unsafe { generic::run(self, form, first, second, result, epilogue) }
+    }
+}

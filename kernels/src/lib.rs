@@ -1,0 +1,20 @@
+//! The loops where the time goes: matrix products and convolutions, in vector instructions chosen when the
+//! program starts.
+//!
+//! The crate knows nothing of graphs or of the IR. A problem is a plain struct of sizes ([`Gemm`], [`Conv`]);
+//! data come as pointers; memory for packing comes from the caller, who asks for the size beforehand; threads
+//! come from a [`Team`]. Nothing is allocated while a kernel runs, and no result depends on the number of
+//! threads.
+
+mod conv;
+mod cpu;
+mod element;
+mod gemm;
+
+mod team;
+
+pub use conv::{Conv, ConvForm};
+pub use cpu::Tier;
+pub use element::Element;
+pub use gemm::{Epilogue, EpilogueFunction, Gemm};
+pub use team::Team;
