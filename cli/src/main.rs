@@ -1,0 +1,2 @@
+//! The `gradc` command.
+fn main() {}
