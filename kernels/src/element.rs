@@ -1,7 +1,9 @@
 //! The numbers that the kernels compute with.
 
+use crate::simd::Lanes;
+
 /// `f32` or `f64`.
-pub trait Element: Copy + Send + Sync + PartialEq + std::fmt::Debug + 'static {
+pub trait Element: Lanes + Copy + Send + Sync + PartialEq + std::fmt::Debug + 'static {
     /// Zero.
     const ZERO: Self;
     /// The sum of two.
@@ -31,5 +33,21 @@ impl Element for f64 {
     #[inline(always)]
     fn times(self, other: f64) -> f64 {
         self * other
+    }
+}
+
+/// A pointer that may go to other threads; whoever makes one sees to it that no two threads write to one place.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared<P>(pub P);
+
+// SAFETY: a pointer alone does nothing; its uses are unsafe and say why they are sound.
+unsafe impl<P> Send for Shared<P> {}
+unsafe impl<P> Sync for Shared<P> {}
+
+impl<P: Copy> Shared<P> {
+    /// The pointer.
+    #[inline(always)]
+    pub(crate) fn get(&self) -> P {
+        self.0
     }
 }

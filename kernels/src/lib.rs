@@ -11,7 +11,10 @@ mod cpu;
 mod element;
 mod gemm;
 
+mod simd;
 mod team;
+#[cfg(test)]
+mod testing;
 
 pub use conv::{Conv, ConvForm};
 pub use cpu::Tier;

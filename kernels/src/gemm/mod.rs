@@ -1,6 +1,21 @@
 //! Batched matrix products.
 
+pub(crate) mod block;
+mod dots;
+pub(crate) mod pack;
+mod plan;
+#[cfg(test)]
+mod tests;
+pub(crate) mod tile;
+
+use std::ops::Range;
+
+use crate::element::Shared;
 use crate::{Element, Team, Tier};
+use block::Block;
+use dots::Dots;
+use pack::Strided;
+use plan::{Method, Plan};
 
 /// What runs on a finished tile of the result: see [`Epilogue`].
 pub type EpilogueFunction<T> = unsafe extern "C" fn(
@@ -60,8 +75,9 @@ pub struct Gemm {
 impl Gemm {
     /// The bytes of scratch memory that [`Gemm::run`] needs with a team of at most `threads` threads.
     pub fn scratch_bytes<T: Element>(&self, threads: usize) -> usize {
-        let _ = threads;
-        0
+        let threads = threads.max(1);
+        let bytes = |problem: Gemm| Plan::new::<T>(&problem, threads).scratch_bytes::<T>(threads);
+        bytes(*self).max(bytes(self.reduced().0))
     }
 
     /// Computes the products with the current [`Tier`].
@@ -99,32 +115,155 @@ impl Gemm {
         scratch: *mut u8,
         team: &Team,
     ) {
-        let _ = (tier, scratch, team);
-        for batch in 0..self.batch {
+        if self.batch == 0 || self.m == 0 || self.n == 0 {
+            return;
+        }
+        let (problem, swapped) = if epilogue.is_some() { (*self, false) } else { self.reduced() };
+        let (a, b) = if swapped { (b, a) } else { (a, b) };
+        let plan = Plan::new::<T>(&problem, team.threads());
+        let [batches, rows, columns] = plan.parts;
+        let offset = if plan.common + plan.own == 0 { 0 } else { scratch.align_offset(64) };
+        let scratch = scratch.wrapping_add(offset).cast::<T>();
+        let mut job = Job { problem, plan, tier, a, b, c, epilogue, scratch };
+        // SAFETY: the caller's promise; the parts do not overlap.
+        unsafe {
+            job.copy_operands();
+            if batches * rows * columns == 1 {
+                return job.part(0..problem.batch, 0..problem.m, 0..problem.n, 0);
+            }
+            let job = Shared(&raw const job);
+            team.run(batches * rows * columns, &|chunk, worker| {
+                let batch = part_of(problem.batch, batches, chunk / (rows * columns), 1);
+                let row = part_of(problem.m, rows, chunk / columns % rows, 8);
+                let column = part_of(problem.n, columns, chunk % columns, 48);
+                (*job.get()).part(batch, row, column, worker);
+            });
+        }
+    }
+
+    /// An equal problem that is easier to compute, except that the epilogue would see other tiles: a batch with one
+    /// B as more rows, a single column as a single row. Tells whether A and B changed places.
+    fn reduced(&self) -> (Gemm, bool) {
+        let mut gemm = *self;
+        let rows = gemm.m as isize;
+        let one_b = gemm.b_strides[0] == 0 && gemm.batch > 1;
+        let follows = gemm.a_strides[0] == rows * gemm.a_strides[1];
+        if one_b && follows && gemm.c_batch_stride == gemm.m * gemm.c_row_stride {
+            (gemm.m, gemm.batch) = (gemm.m * gemm.batch, 1);
+        }
+        if gemm.n == 1 && gemm.c_row_stride == 1 && gemm.m > 1 {
+            let (a, b) = (gemm.a_strides, gemm.b_strides);
+            let (a_strides, b_strides) = ([b[0], 0, b[1]], [a[0], a[2], a[1]]);
+            return (Gemm { m: 1, n: gemm.m, a_strides, b_strides, ..gemm }, true);
+        }
+        (gemm, false)
+    }
+}
+
+/// Part `index` of `parts` of `0..total`, beginning and ending at multiples of `unit`.
+pub(crate) fn part_of(total: usize, parts: usize, index: usize, unit: usize) -> Range<usize> {
+    let units = total.div_ceil(unit);
+    let bound = |index: usize| (units * index / parts * unit).min(total);
+    bound(index)..bound(index + 1)
+}
+
+/// One call of `run`.
+struct Job<T> {
+    problem: Gemm,
+    plan: Plan,
+    tier: Tier,
+    a: *const T,
+    b: *const T,
+    c: *mut T,
+    epilogue: Option<Epilogue<T>>,
+    scratch: *mut T,
+}
+
+impl<T: Element> Job<T> {
+    /// Makes both operands of dot products adjacent along k.
+    unsafe fn copy_operands(&mut self) {
+        let Method::Dots { copy_a, copy_b } = self.plan.method else { return };
+        let Gemm { m, n, k, a_strides, b_strides, .. } = &mut self.problem;
+        let copy = |from: *const T, lines: usize, line: isize, along: isize, k: usize| {
+            for index in 0..lines * k {
+                let offset = (index / k) as isize * line + (index % k) as isize * along;
+                // SAFETY: within the operand, and within the scratch memory in common.
+                unsafe { *self.scratch.add(index) = *from.offset(offset) };
+            }
+        };
+        if copy_a {
+            copy(self.a, *m, a_strides[1], a_strides[2], *k);
+            (self.a, *a_strides) = (self.scratch, [0, *k as isize, 1]);
+        }
+        if copy_b {
+            copy(self.b, *n, b_strides[2], b_strides[1], *k);
+            (self.b, *b_strides) = (self.scratch, [0, 1, *k as isize]);
+        }
+    }
+
+    unsafe fn part(&self, batches: Range<usize>, rows: Range<usize>, columns: Range<usize>, worker: usize) {
+        let Gemm { k, a_strides, b_strides, c_row_stride, .. } = self.problem;
+        if rows.is_empty() || columns.is_empty() {
+            return;
+        }
+        for batch in batches {
             // SAFETY: the caller's promise.
             unsafe {
-                let a = a.offset(batch as isize * self.a_strides[0]);
-                let b = b.offset(batch as isize * self.b_strides[0]);
-                let c = c.add(batch * self.c_batch_stride);
-                for i in 0..self.m {
-                    for j in 0..self.n {
-                        let mut sum = T::ZERO;
-                        for p in 0..self.k as isize {
-                            let x = *a.offset(i as isize * self.a_strides[1] + p * self.a_strides[2]);
-                            let y = *b.offset(p * self.b_strides[1] + j as isize * self.b_strides[2]);
-                            sum = sum.plus(x.times(y));
-                        }
-                        let target = c.add(i * self.c_row_stride + j);
-                        *target = if self.accumulate { sum.plus(*target) } else { sum };
+                let a = self.a.offset(batch as isize * a_strides[0]);
+                let b = self.b.offset(batch as isize * b_strides[0]);
+                let c = self.c.add(batch * self.problem.c_batch_stride);
+                match self.plan.method {
+                    Method::Tiles { pack_a, reading } if k > 0 => {
+                        let block = Block {
+                            rows: rows.clone(),
+                            columns: columns.clone(),
+                            k,
+                            a,
+                            a_row: a_strides[1],
+                            a_column: a_strides[2],
+                            pack_a,
+                            b: &Strided { data: b, row: b_strides[1], column: if self.problem.n == 1 { 1 } else { b_strides[2] } },
+                            reading,
+                            c,
+                            c_row: c_row_stride,
+                            accumulate: self.problem.accumulate,
+                            epilogue: self.epilogue,
+                            place: (batch, 0),
+                            scratch: self.scratch.wrapping_add(self.plan.common + worker * self.plan.own),
+                        };
+                        T::dispatch(self.tier, &block);
                     }
-                }
-                if let Some(epilogue) = epilogue
-                    && self.m * self.n > 0
-                {
-                    let function = epilogue.function;
-                    function(c, self.c_row_stride, self.m, self.n, batch, 0, 0, epilogue.environment);
+                    Method::Tiles { .. } | Method::Dots { .. } => {
+                        self.dots(a, b, c, rows.clone(), columns.clone());
+                        if let Some(epilogue) = self.epilogue {
+                            (epilogue.function)(
+                                c.add(rows.start * c_row_stride + columns.start),
+                                c_row_stride,
+                                rows.len(),
+                                columns.len(),
+                                batch,
+                                rows.start,
+                                columns.start,
+                                epilogue.environment,
+                            );
+                        }
+                    }
                 }
             }
         }
+    }
+
+    unsafe fn dots(&self, a: *const T, b: *const T, c: *mut T, rows: Range<usize>, columns: Range<usize>) {
+        let Gemm { k, a_strides, b_strides, c_row_stride, accumulate, .. } = self.problem;
+        let (a_row, b_column) = (a_strides[1], b_strides[2]);
+        // The short side holds the rows.
+        let dots = if columns.len() < rows.len() {
+            let (a, a_row, b, b_column, c_row, c_column) = (b, b_column, a, a_row, 1, c_row_stride);
+            Dots { rows: columns, columns: rows, k, a, a_row, b, b_column, c, c_row, c_column, accumulate }
+        } else {
+            Dots { rows, columns, k, a, a_row, b, b_column, c, c_row: c_row_stride, c_column: 1, accumulate }
+        };
+        // SAFETY: the caller's promise.
+        unsafe { T::dispatch(self.tier, &dots) }
     }
 }

@@ -1,0 +1,230 @@
+//! A block of rows and columns of one product, tile by tile.
+
+use std::ops::Range;
+
+use super::pack::{Panels, panel};
+use super::tile::Tile;
+use crate::Epilogue;
+use crate::simd::{Kernel, Vector, WIDE};
+
+/// Bytes of a column of B (or of a row of A) that are multiplied before the next panel's turn.
+const K_BYTES: usize = 1536;
+/// Rows of A that are packed at a time.
+const PACKED_ROWS: usize = 192;
+/// Rows of a tile that are finished before the epilogue sees them.
+const EPILOGUE_ROWS: usize = 32;
+/// Elements in a row of the widest tile of any tier, in bytes.
+const PANEL_BYTES: usize = 3 * 64;
+
+/// What to do with B.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reading {
+    /// Read in place by every tile; its columns are adjacent.
+    InPlace,
+    /// Read in place by the first tile of a panel, which leaves a packed copy to the others.
+    CopiedOnTheWay,
+    /// Packed before use.
+    Packed,
+}
+
+/// A block of `C (+)= A B`.
+pub struct Block<'a, T, P> {
+    /// The rows to compute.
+    pub rows: Range<usize>,
+    /// The columns to compute.
+    pub columns: Range<usize>,
+    /// The length of the sums.
+    pub k: usize,
+    /// A, from row 0.
+    pub a: *const T,
+    /// From one row of A to the next.
+    pub a_row: isize,
+    /// From one column of A to the next.
+    pub a_column: isize,
+    /// Whether to pack A.
+    pub pack_a: bool,
+    /// B.
+    pub b: &'a P,
+    /// What to do with B.
+    pub reading: Reading,
+    /// C, from row 0 and column 0.
+    pub c: *mut T,
+    /// From one row of C to the next.
+    pub c_row: usize,
+    /// Whether to add to C.
+    pub accumulate: bool,
+    /// Called on finished tiles.
+    pub epilogue: Option<Epilogue<T>>,
+    /// For the epilogue: the batch, and the number of row 0.
+    pub place: (usize, usize),
+    /// Memory for [`scratch_elements`], if anything is packed.
+    pub scratch: *mut T,
+}
+
+/// The elements of scratch memory that a block needs.
+pub fn scratch_elements<T>(rows: usize, k: usize, pack_a: bool, reading: Reading) -> usize {
+    let k = k.min(K_BYTES / size_of::<T>());
+    let a = if pack_a { rows.min(PACKED_ROWS) * k } else { 0 };
+    let b = if reading == Reading::InPlace { 0 } else { k * (PANEL_BYTES / size_of::<T>()) };
+    a.next_multiple_of(64) + b
+}
+
+/// A range in parts of nearly equal size, each at most `most`.
+fn balanced(range: Range<usize>, most: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut at = range.start;
+    std::iter::from_fn(move || {
+        let left = range.end - at;
+        (left > 0).then(|| {
+            let size = left.div_ceil(left.div_ceil(most));
+            at += size;
+            (at - size, size)
+        })
+    })
+}
+
+impl<T: crate::Element, P: Panels<T>> Kernel<T> for &Block<'_, T, P> {
+    #[inline(always)]
+    unsafe fn call<V: Vector<Item = T>>(self) {
+        // SAFETY: the promise made to `Block::run`.
+        unsafe { self.run::<V>() }
+    }
+}
+
+impl<T: crate::Element, P: Panels<T>> Block<'_, T, P> {
+    #[inline(always)]
+    unsafe fn run<V: Vector<Item = T>>(&self) {
+        let single = self.reading == Reading::InPlace && self.rows.len() <= V::ROWS;
+        let most_k = if single { self.k.max(1) } else { K_BYTES / size_of::<T>() };
+        let most_rows = if self.pack_a { PACKED_ROWS / V::ROWS * V::ROWS } else { self.rows.len().max(1) };
+        for (first, k) in balanced(0..self.k, most_k) {
+            for (row, rows) in balanced(self.rows.clone(), most_rows) {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    if self.pack_a {
+                        self.pack_rows::<V>(row, rows, first, k);
+                    }
+                    self.panels::<V>(row, rows, first, k);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn a_at(&self, row: usize, column: usize) -> *const T {
+        // SAFETY: the caller asks for elements of A.
+        unsafe { self.a.offset(row as isize * self.a_row + column as isize * self.a_column) }
+    }
+
+    #[inline(always)]
+    unsafe fn pack_rows<V: Vector<Item = T>>(&self, row: usize, rows: usize, first: usize, k: usize) {
+        for (start, height) in balanced(row..row + rows, V::ROWS) {
+            // SAFETY: within A, and within the scratch memory for A.
+            unsafe {
+                let out = self.scratch.add((start - row) * k);
+                panel::<V>(self.a_at(start, first), self.a_row, self.a_column, height, height, k, out);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn panels<V: Vector<Item = T>>(&self, row: usize, rows: usize, first: usize, k: usize) {
+        let mut column = self.columns.start;
+        while column < self.columns.end {
+            let left = self.columns.end - column;
+            let wide = self.reading == Reading::InPlace && rows <= 2 && left > V::VECTORS * V::LANES;
+            let most = if wide { WIDE / rows } else { V::VECTORS };
+            let vectors = left.div_ceil(V::LANES).min(most);
+            let width = left.min(vectors * V::LANES);
+            // A wide tile comes in one width only.
+            let (vectors, width) =
+                if wide && vectors < most { (V::VECTORS, V::VECTORS * V::LANES) } else { (vectors, width) };
+            // SAFETY: the caller's promise.
+            unsafe { self.panel::<V>(row, rows, first, k, column, width, vectors, most) };
+            column += width;
+        }
+    }
+
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
+    unsafe fn panel<V: Vector<Item = T>>(
+        &self,
+        row: usize,
+        rows: usize,
+        first: usize,
+        k: usize,
+        column: usize,
+        width: usize,
+        vectors: usize,
+        most: usize,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let padded = vectors * V::LANES;
+            let packed = if self.reading == Reading::InPlace {
+                std::ptr::null_mut()
+            } else {
+                let a = if self.pack_a { self.rows.len().min(PACKED_ROWS) * k_most::<T>(self.k) } else { 0 };
+                self.scratch.add(a.next_multiple_of(64))
+            };
+            if self.reading == Reading::Packed {
+                self.b.pack::<V>(column, width, padded, first, k, packed);
+            }
+            let in_place = self.b.in_place(first, column).unwrap_or((packed, 0));
+            let table = V::TILES;
+            let mut pending = row;
+            for (start, height) in balanced(row..row + rows, V::ROWS) {
+                let own = self.reading == Reading::InPlace;
+                let copying = self.reading == Reading::CopiedOnTheWay && start == row;
+                let (b, b_row) =
+                    if own || copying { in_place } else { (packed.cast_const(), padded as isize) };
+                let (a, a_row, a_column) = if self.pack_a {
+                    (self.scratch.add((start - row) * k).cast_const(), 1, height as isize)
+                } else {
+                    (self.a_at(start, first), self.a_row, self.a_column)
+                };
+                let tile = Tile {
+                    k,
+                    a,
+                    a_row,
+                    a_column,
+                    b,
+                    b_row,
+                    b_padded: !(own || copying),
+                    b_copy: if copying { packed } else { std::ptr::null_mut() },
+                    c: self.c.add(start * self.c_row + column),
+                    c_row: self.c_row,
+                    tail: width - (vectors - 1) * V::LANES,
+                    accumulate: self.accumulate || first > 0,
+                };
+                if vectors > V::VECTORS {
+                    V::WIDE_TILES[(most == WIDE / 2) as usize](&tile);
+                } else {
+                    table[height - 1][vectors - 1](&tile);
+                }
+                if first + k == self.k
+                    && let Some(epilogue) = self.epilogue
+                {
+                    let done = start + height;
+                    if done - pending > EPILOGUE_ROWS - V::ROWS || done == row + rows {
+                        let (batch, row0) = self.place;
+                        (epilogue.function)(
+                            self.c.add(pending * self.c_row + column),
+                            self.c_row,
+                            done - pending,
+                            width,
+                            batch,
+                            row0 + pending,
+                            column,
+                            epilogue.environment,
+                        );
+                        pending = done;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn k_most<T>(k: usize) -> usize {
+    k.min(K_BYTES / size_of::<T>())
+}

@@ -1,0 +1,96 @@
+//! How a product is computed: decided from its shape and strides alone.
+
+use super::Gemm;
+use super::block::{Reading, scratch_elements};
+
+/// B is read in place up to this size.
+const IN_PLACE_BYTES: usize = 64 << 10;
+/// B is read in place, whatever its size, if there are no more rows than this.
+const IN_PLACE_ROWS: usize = 8;
+/// Multiplications worth a thread of their own.
+const CHUNK_WORK: usize = 200_000;
+
+/// The method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Dot products; A, or B, or neither is copied first to be adjacent along k.
+    Dots { copy_a: bool, copy_b: bool },
+    /// Tiles.
+    Tiles { pack_a: bool, reading: Reading },
+}
+
+/// Method and division of the work.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    pub method: Method,
+    /// Parts of the batch, the rows and the columns.
+    pub parts: [usize; 3],
+    /// Elements of scratch memory in common.
+    pub common: usize,
+    /// Elements of scratch memory for each worker.
+    pub own: usize,
+}
+
+impl Plan {
+    pub fn new<T>(gemm: &Gemm, threads: usize) -> Plan {
+        let method = method::<T>(gemm);
+        let (common, own) = match method {
+            Method::Dots { copy_a, copy_b } => {
+                (gemm.k * (if copy_a { gemm.m } else { 0 } + if copy_b { gemm.n } else { 0 }), 0)
+            }
+            Method::Tiles { pack_a, reading } => {
+                (0, scratch_elements::<T>(gemm.m, gemm.k, pack_a, reading).next_multiple_of(64))
+            }
+        };
+        Plan { method, parts: parts(gemm, method, threads), common: common.next_multiple_of(64), own }
+    }
+
+    /// Bytes of scratch memory, with room for alignment.
+    pub fn scratch_bytes<T>(&self, threads: usize) -> usize {
+        match (self.common + self.own * threads) * size_of::<T>() {
+            0 => 0,
+            bytes => bytes + 64,
+        }
+    }
+}
+
+fn method<T>(gemm: &Gemm) -> Method {
+    let (a_adjacent, b_adjacent) = (gemm.a_strides[2] == 1, gemm.b_strides[1] == 1 || gemm.k == 1);
+    if gemm.batch == 1 || (a_adjacent && b_adjacent) {
+        let few_rows = gemm.m <= 8 && b_adjacent && gemm.b_strides[2] != 1;
+        let few_columns = a_adjacent && (gemm.n == 1 || gemm.n <= 4 && gemm.k >= 16);
+        if few_rows || few_columns {
+            return Method::Dots { copy_a: few_rows && !a_adjacent, copy_b: !few_rows && !b_adjacent };
+        }
+    }
+    let reading = if gemm.b_strides[2] != 1 && gemm.n > 1 {
+        Reading::Packed
+    } else if gemm.m <= IN_PLACE_ROWS || gemm.k * gemm.n * size_of::<T>() <= IN_PLACE_BYTES {
+        Reading::InPlace
+    } else {
+        Reading::CopiedOnTheWay
+    };
+    let scattered = gemm.a_strides[1] != 1 && gemm.a_strides[2] != 1;
+    Method::Tiles { pack_a: scattered && gemm.m > 1 && gemm.n > 96, reading }
+}
+
+fn parts(gemm: &Gemm, method: Method, threads: usize) -> [usize; 3] {
+    let work = gemm.batch.saturating_mul(gemm.m).saturating_mul(gemm.n).saturating_mul(gemm.k);
+    let wanted = (work / CHUNK_WORK).clamp(1, 4 * threads);
+    if threads == 1 || wanted == 1 {
+        return [1, 1, 1];
+    }
+    if gemm.batch >= wanted {
+        return [wanted, 1, 1];
+    }
+    let each = wanted.div_ceil(gemm.batch);
+    let tall = match method {
+        Method::Dots { .. } => 1,
+        Method::Tiles { reading: Reading::Packed, .. } => 128,
+        Method::Tiles { .. } => 32,
+    };
+    let rows = each.min(gemm.m / tall).max(1);
+    let columns = each.div_ceil(rows).min(gemm.n.div_ceil(64)).max(1);
+    let rows = each.div_ceil(columns).min(gemm.m.div_ceil(8)).max(rows);
+    [gemm.batch, rows, columns]
+}

@@ -1,0 +1,183 @@
+use super::*;
+use crate::testing::{Numbers, close};
+
+/// Element offsets of the three layouts under test: (row, column) strides of an `r` x `c` matrix.
+fn strides(layout: usize, rows: usize, columns: usize) -> [isize; 3] {
+    let (r, c) = (rows as isize, columns as isize);
+    match layout {
+        0 => [r * c, c, 1],
+        1 => [r * c, 1, r],
+        2 => [r * c * 6, c * 3, 2],
+        3 => [0, c + 3, 1],
+        _ => [0, 0, 1],
+    }
+}
+
+fn extent(strides: [isize; 3], sizes: [usize; 3]) -> usize {
+    1 + strides.iter().zip(sizes).map(|(s, n)| *s as usize * n.saturating_sub(1)).sum::<usize>()
+}
+
+unsafe extern "C" fn twice_plus_place<T: Numbers>(
+    tile: *mut T,
+    row_stride: usize,
+    rows: usize,
+    columns: usize,
+    batch: usize,
+    row0: usize,
+    column0: usize,
+    environment: *const *mut u8,
+) {
+    let offset = unsafe { *environment.cast::<f64>() };
+    for i in 0..rows {
+        for j in 0..columns {
+            let place = (batch * 7 + (row0 + i) * 3 + column0 + j) as f64 + offset;
+            let at = unsafe { &mut *tile.add(i * row_stride + j) };
+            *at = T::from_f64(2.0 * at.to_f64() + place);
+        }
+    }
+}
+
+fn check<T: Numbers>(
+    tier: Tier,
+    team: &Team,
+    sizes: [usize; 4],
+    layouts: [usize; 2],
+    accumulate: bool,
+    tiled: bool,
+) {
+    let [batch, m, n, k] = sizes;
+    let (a_strides, b_strides) = (strides(layouts[0], m, k), strides(layouts[1], k, n));
+    let c_row_stride = n + (m + n) % 3;
+    let c_batch_stride = m * c_row_stride + if n % 2 == 0 { 5 } else { 0 };
+    let gemm = Gemm { batch, m, n, k, a_strides, b_strides, c_batch_stride, c_row_stride, accumulate };
+    let a = T::sequence(extent(a_strides, [batch, m, k]), 1);
+    let b = T::sequence(extent(b_strides, [batch, k, n]), 2);
+    let start = T::sequence(batch * c_batch_stride + 64, 3);
+    let mut c = start.clone();
+    let offset = 0.25f64;
+    let epilogue = Epilogue { function: twice_plus_place::<T>, environment: (&raw const offset).cast() };
+    let bytes = gemm.scratch_bytes::<T>(team.threads());
+    let mut scratch = vec![0xffu8; bytes + 64];
+    unsafe {
+        let epilogue = tiled.then_some(epilogue);
+        gemm.run_tier(tier, a.as_ptr(), b.as_ptr(), c.as_mut_ptr(), epilogue, scratch.as_mut_ptr(), team);
+    }
+    assert!(scratch[bytes..].iter().all(|byte| *byte == 0xff), "scratch overrun {gemm:?}");
+    let mut expected: Vec<f64> = start.iter().map(|x| x.to_f64()).collect();
+    for bt in 0..batch {
+        for i in 0..m {
+            for j in 0..n {
+                let at = |s: [isize; 3], i: usize, j: usize| {
+                    (bt as isize * s[0] + i as isize * s[1] + j as isize * s[2]) as usize
+                };
+                let sum: f64 =
+                    (0..k).map(|p| a[at(a_strides, i, p)].to_f64() * b[at(b_strides, p, j)].to_f64()).sum();
+                let target = &mut expected[bt * c_batch_stride + i * c_row_stride + j];
+                *target = if accumulate { *target + sum } else { sum };
+                if tiled {
+                    *target = 2.0 * *target + (bt * 7 + i * 3 + j) as f64 + offset;
+                }
+            }
+        }
+    }
+    for (index, (x, y)) in c.iter().zip(&expected).enumerate() {
+        assert!(close(*x, *y, k + 2), "{tier:?} {gemm:?} epilogue {tiled} at {index}: {x:?} is not {y}");
+    }
+}
+
+const SIZES: &[[usize; 4]] = &[
+    [1, 0, 3, 4],
+    [1, 3, 0, 4],
+    [0, 3, 3, 4],
+    [2, 3, 5, 0],
+    [1, 1, 1, 1],
+    [1, 1, 12, 64],
+    [1, 1, 64, 64],
+    [1, 1, 200, 33],
+    [1, 2, 150, 17],
+    [1, 3, 97, 40],
+    [1, 5, 49, 7],
+    [1, 7, 1, 19],
+    [1, 8, 65, 70],
+    [1, 9, 3, 31],
+    [1, 12, 49, 20],
+    [1, 17, 2, 100],
+    [1, 31, 4, 16],
+    [1, 33, 47, 29],
+    [1, 41, 113, 5],
+    [3, 13, 50, 21],
+    [5, 1, 7, 9],
+    [4, 6, 1, 11],
+    [1, 23, 130, 400],
+    [1, 70, 101, 800],
+    [1, 200, 1, 130],
+    [1, 1, 300, 500],
+];
+
+fn check_all<T: Numbers>(layouts: &[usize]) {
+    let teams = [Team::new(1), Team::new(3)];
+    for tier in Tier::available() {
+        for (number, &sizes) in SIZES.iter().enumerate() {
+            for &a in layouts {
+                for &b in layouts {
+                    let team = &teams[(number + a + b) % 2];
+                    check::<T>(tier, team, sizes, [a, b], (a + b + number) % 3 == 0, false);
+                    check::<T>(tier, team, sizes, [a, b], (a + b + number) % 3 == 1, true);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn products_of_f32_agree_with_a_plain_loop() {
+    check_all::<f32>(&[0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn products_of_f64_agree_with_a_plain_loop() {
+    check_all::<f64>(&[0, 1, 2, 3]);
+}
+
+#[test]
+fn large_products_run_on_several_threads_with_the_same_result() {
+    for (m, n, k, layouts) in
+        [(300, 200, 500, [0, 0]), (257, 129, 600, [1, 1]), (40, 1000, 70, [2, 1]), (1, 3000, 300, [0, 0])]
+    {
+        let (a_strides, b_strides) = (strides(layouts[0], m, k), strides(layouts[1], k, n));
+        let gemm = Gemm {
+            batch: 1,
+            m,
+            n,
+            k,
+            a_strides,
+            b_strides,
+            c_batch_stride: 0,
+            c_row_stride: n,
+            accumulate: false,
+        };
+        let a = f32::sequence(extent(a_strides, [1, m, k]), 1);
+        let b = f32::sequence(extent(b_strides, [1, k, n]), 2);
+        for tier in Tier::available() {
+            let results = [1, 2, 5].map(|threads| {
+                let team = Team::new(threads);
+                let mut c = vec![0f32; m * n];
+                let mut scratch = vec![0u8; gemm.scratch_bytes::<f32>(threads)];
+                unsafe {
+                    gemm.run_tier(
+                        tier,
+                        a.as_ptr(),
+                        b.as_ptr(),
+                        c.as_mut_ptr(),
+                        None,
+                        scratch.as_mut_ptr(),
+                        &team,
+                    )
+                };
+                c
+            });
+            assert!(results[0] == results[1] && results[0] == results[2], "{tier:?} {gemm:?}");
+        }
+        check::<f32>(Tier::current(), &Team::new(2), [1, m, n, k], layouts, true, true);
+    }
+}

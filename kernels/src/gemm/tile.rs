@@ -1,0 +1,150 @@
+//! The innermost kernel of a matrix product: a tile of C in registers.
+
+use crate::Element;
+use crate::simd::Vector;
+
+/// One tile: `R` rows of `N` vectors, the last of which has `tail` lanes in use.
+pub struct Tile<T> {
+    /// The length of the sums.
+    pub k: usize,
+    /// The tile's first row of A, at any strides.
+    pub a: *const T,
+    /// From one row of A to the next.
+    pub a_row: isize,
+    /// From one column of A to the next.
+    pub a_column: isize,
+    /// The tile's first columns of B; adjacent columns.
+    pub b: *const T,
+    /// From one row of B to the next.
+    pub b_row: isize,
+    /// Whether B may be read beyond the last column in use, to the end of its vector.
+    pub b_padded: bool,
+    /// If not null, receives the rows of B as they are read, padded with zeros to `N` vectors.
+    pub b_copy: *mut T,
+    /// The tile of C; adjacent columns.
+    pub c: *mut T,
+    /// From one row of C to the next.
+    pub c_row: usize,
+    /// Lanes in use of the last vector of a row: 1 to all.
+    pub tail: usize,
+    /// Whether to add to C.
+    pub accumulate: bool,
+}
+
+/// Computes a tile of a fixed shape.
+pub type TileFunction<T> = unsafe fn(&Tile<T>);
+
+/// Computes a tile of `R` rows by `N` vectors.
+///
+/// # Safety
+/// A must be valid for `R` rows and `k` columns, B for `k` rows of all lanes in use (or of all lanes if padded), C for
+/// the lanes in use, the copy for `k * N` vectors; and the processor must have the vector's instruction set.
+#[inline(always)]
+pub unsafe fn compute<V: Vector, const R: usize, const N: usize>(tile: &Tile<V::Item>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mask = V::mask(tile.tail);
+        let sums = if !tile.b_copy.is_null() {
+            sums::<V, R, N, true, true>(tile, mask)
+        } else if tile.b_padded || tile.tail == V::LANES {
+            sums::<V, R, N, false, false>(tile, mask)
+        } else {
+            sums::<V, R, N, true, false>(tile, mask)
+        };
+        let whole = tile.tail == V::LANES;
+        for (i, row) in sums.iter().enumerate() {
+            let c = tile.c.add(i * tile.c_row);
+            for (j, &sum) in row.iter().enumerate() {
+                let c = c.add(j * V::LANES);
+                if whole || j + 1 < N {
+                    if tile.accumulate { sum.add(V::load(c)) } else { sum }.store(c);
+                } else {
+                    if tile.accumulate { sum.add(V::load_masked(c, mask)) } else { sum }
+                        .store_masked(c, mask);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn sums<V: Vector, const R: usize, const N: usize, const MASKED: bool, const COPY: bool>(
+    tile: &Tile<V::Item>,
+    mask: V::Mask,
+) -> [[V; N]; R] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [[V::zero(); N]; R];
+        let (mut a, mut b, mut copy) = (tile.a, tile.b, tile.b_copy);
+        let (a_row, a_column, b_row) = (tile.a_row, tile.a_column, tile.b_row);
+        for _ in 0..tile.k {
+            let mut row = [V::zero(); N];
+            for (j, vector) in row.iter_mut().enumerate() {
+                let b = b.add(j * V::LANES);
+                *vector = if MASKED && j + 1 == N { V::load_masked(b, mask) } else { V::load(b) };
+                if COPY {
+                    vector.store(copy.add(j * V::LANES));
+                }
+            }
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let factor = V::splat(*a.offset(i as isize * a_row));
+                for (sum, &vector) in sums.iter_mut().zip(&row) {
+                    *sum = factor.multiply_add(vector, *sum);
+                }
+            }
+            a = a.offset(a_column);
+            b = b.offset(b_row);
+            if COPY {
+                copy = copy.add(N * V::LANES);
+            }
+        }
+        sums
+    }
+}
+
+/// `sums[i][j]` = the sum over k of `a[i * a_row + k] * b[j * b_column + k]`: both operands adjacent along k.
+///
+/// # Safety
+/// The pointers must be valid for `k` elements in each of `R` rows and `N` columns; and the processor must have the
+/// vector's instruction set.
+#[inline(always)]
+pub unsafe fn dots<V: Vector, const R: usize, const N: usize>(
+    k: usize,
+    a: *const V::Item,
+    a_row: isize,
+    b: *const V::Item,
+    b_column: isize,
+) -> [[V::Item; N]; R] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [[V::zero(); N]; R];
+        let mut at = 0;
+        while at + V::LANES <= k {
+            let row: [V; R] = std::array::from_fn(|i| V::load(a.offset(i as isize * a_row).add(at)));
+            for j in 0..N {
+                let vector = V::load(b.offset(j as isize * b_column).add(at));
+                for i in 0..R {
+                    sums[i][j] = row[i].multiply_add(vector, sums[i][j]);
+                }
+            }
+            at += V::LANES;
+        }
+        if at < k {
+            let mask = V::mask(k - at);
+            for j in 0..N {
+                let vector = V::load_masked(b.offset(j as isize * b_column).add(at), mask);
+                for i in 0..R {
+                    let factor = V::load_masked(a.offset(i as isize * a_row).add(at), mask);
+                    sums[i][j] = factor.multiply_add(vector, sums[i][j]);
+                }
+            }
+        }
+        let mut result = [[V::Item::ZERO; N]; R];
+        for i in 0..R {
+            for j in 0..N {
+                result[i][j] = sums[i][j].sum();
+            }
+        }
+        result
+    }
+}

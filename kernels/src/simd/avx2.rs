@@ -1,0 +1,156 @@
+//! 256-bit vectors with fused multiply-add.
+#![allow(clippy::missing_safety_doc)]
+
+use std::arch::x86_64::*;
+
+use super::{Kernel, Vector, WIDE};
+use crate::gemm::tile::{Tile, TileFunction, compute};
+
+/// 8 lanes of `f32`.
+#[derive(Clone, Copy)]
+pub struct F32x8(__m256);
+
+/// 4 lanes of `f64`.
+#[derive(Clone, Copy)]
+pub struct F64x4(__m256d);
+
+/// Runs a kernel compiled for AVX2 and FMA.
+#[target_feature(enable = "avx2,fma")]
+pub unsafe fn enter<V: Vector, K: Kernel<V::Item>>(kernel: K) {
+    // SAFETY: the caller's promise.
+    unsafe { kernel.call::<V>() }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn tile<V: Vector, const R: usize, const N: usize>(tile: &Tile<V::Item>) {
+    // SAFETY: the caller's promise.
+    unsafe { compute::<V, R, N>(tile) }
+}
+
+macro_rules! row {
+    ($vector:ty, $rows:literal) => {
+        &[tile::<$vector, $rows, 1>, tile::<$vector, $rows, 2>]
+    };
+}
+
+/// A window of 8 words into this begins with `count` words of ones if it begins at `8 - count`.
+static WORDS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+
+macro_rules! vector {
+    ($name:ident, $item:ty, $lanes:literal, $zero:ident, $splat:ident, $load:ident, $store:ident,
+     $maskload:ident, $maskstore:ident, $fma:ident, $add:ident, $sum:ident) => {
+        impl Vector for $name {
+            type Item = $item;
+            type Mask = __m256i;
+            const LANES: usize = $lanes;
+            const ROWS: usize = 6;
+            const VECTORS: usize = 2;
+            const TILES: &'static [&'static [TileFunction<$item>]] = &[
+                row!($name, 1),
+                row!($name, 2),
+                row!($name, 3),
+                row!($name, 4),
+                row!($name, 5),
+                row!($name, 6),
+            ];
+            const WIDE_TILES: [TileFunction<$item>; 2] =
+                [tile::<$name, 1, WIDE>, tile::<$name, 2, { WIDE / 2 }>];
+
+            #[inline(always)]
+            unsafe fn zero() -> Self {
+                unsafe { $name($zero()) }
+            }
+            #[inline(always)]
+            unsafe fn splat(value: $item) -> Self {
+                unsafe { $name($splat(value)) }
+            }
+            #[inline(always)]
+            unsafe fn load(from: *const $item) -> Self {
+                unsafe { $name($load(from)) }
+            }
+            #[inline(always)]
+            unsafe fn store(self, to: *mut $item) {
+                unsafe { $store(to, self.0) }
+            }
+            #[inline(always)]
+            unsafe fn mask(count: usize) -> __m256i {
+                let words = count * (8 / $lanes);
+                unsafe { _mm256_loadu_si256(WORDS.as_ptr().add(8 - words).cast()) }
+            }
+            #[inline(always)]
+            unsafe fn load_masked(from: *const $item, mask: __m256i) -> Self {
+                unsafe { $name($maskload(from, mask)) }
+            }
+            #[inline(always)]
+            unsafe fn store_masked(self, to: *mut $item, mask: __m256i) {
+                unsafe { $maskstore(to, mask, self.0) }
+            }
+            #[inline(always)]
+            unsafe fn multiply_add(self, factor: Self, addend: Self) -> Self {
+                unsafe { $name($fma(self.0, factor.0, addend.0)) }
+            }
+            #[inline(always)]
+            unsafe fn add(self, other: Self) -> Self {
+                unsafe { $name($add(self.0, other.0)) }
+            }
+            #[inline(always)]
+            unsafe fn sum(self) -> $item {
+                unsafe { $sum(self.0) }
+            }
+            #[inline(always)]
+            unsafe fn load_even(from: *const $item) -> Self {
+                let mut lanes = [0.0; $lanes];
+                for (index, lane) in lanes.iter_mut().enumerate() {
+                    *lane = unsafe { *from.add(2 * index) };
+                }
+                unsafe { Self::load(lanes.as_ptr()) }
+            }
+        }
+    };
+}
+
+vector!(
+    F32x8,
+    f32,
+    8,
+    _mm256_setzero_ps,
+    _mm256_set1_ps,
+    _mm256_loadu_ps,
+    _mm256_storeu_ps,
+    _mm256_maskload_ps,
+    _mm256_maskstore_ps,
+    _mm256_fmadd_ps,
+    _mm256_add_ps,
+    sum_f32
+);
+vector!(
+    F64x4,
+    f64,
+    4,
+    _mm256_setzero_pd,
+    _mm256_set1_pd,
+    _mm256_loadu_pd,
+    _mm256_storeu_pd,
+    _mm256_maskload_pd,
+    _mm256_maskstore_pd,
+    _mm256_fmadd_pd,
+    _mm256_add_pd,
+    sum_f64
+);
+
+#[inline(always)]
+unsafe fn sum_f32(lanes: __m256) -> f32 {
+    unsafe {
+        let four = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps::<1>(lanes));
+        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+    }
+}
+
+#[inline(always)]
+unsafe fn sum_f64(lanes: __m256d) -> f64 {
+    unsafe {
+        let two = _mm_add_pd(_mm256_castpd256_pd128(lanes), _mm256_extractf128_pd::<1>(lanes));
+        _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))
+    }
+}

@@ -1,0 +1,158 @@
+//! 512-bit vectors.
+#![allow(clippy::missing_safety_doc)]
+
+use std::arch::x86_64::*;
+
+use super::{Kernel, Vector, WIDE};
+use crate::gemm::tile::{Tile, TileFunction, compute};
+
+/// 16 lanes of `f32`.
+#[derive(Clone, Copy)]
+pub struct F32x16(__m512);
+
+/// 8 lanes of `f64`.
+#[derive(Clone, Copy)]
+pub struct F64x8(__m512d);
+
+/// Runs a kernel compiled for AVX-512.
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+pub unsafe fn enter<V: Vector, K: Kernel<V::Item>>(kernel: K) {
+    // SAFETY: the caller's promise.
+    unsafe { kernel.call::<V>() }
+}
+
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+unsafe fn tile<V: Vector, const R: usize, const N: usize>(tile: &Tile<V::Item>) {
+    // SAFETY: the caller's promise.
+    unsafe { compute::<V, R, N>(tile) }
+}
+
+macro_rules! row {
+    ($vector:ty, $rows:literal) => {
+        &[tile::<$vector, $rows, 1>, tile::<$vector, $rows, 2>, tile::<$vector, $rows, 3>]
+    };
+}
+
+macro_rules! vector {
+    ($name:ident, $item:ty, $lanes:literal, $mask:ty, $zero:ident, $splat:ident, $load:ident, $store:ident,
+     $maskz_load:ident, $mask_store:ident, $fma:ident, $add:ident, $sum:ident, $even:expr) => {
+        impl Vector for $name {
+            type Item = $item;
+            type Mask = $mask;
+            const LANES: usize = $lanes;
+            const ROWS: usize = 8;
+            const VECTORS: usize = 3;
+            const TILES: &'static [&'static [TileFunction<$item>]] = &[
+                row!($name, 1),
+                row!($name, 2),
+                row!($name, 3),
+                row!($name, 4),
+                row!($name, 5),
+                row!($name, 6),
+                row!($name, 7),
+                row!($name, 8),
+            ];
+            const WIDE_TILES: [TileFunction<$item>; 2] =
+                [tile::<$name, 1, WIDE>, tile::<$name, 2, { WIDE / 2 }>];
+
+            #[inline(always)]
+            unsafe fn zero() -> Self {
+                unsafe { $name($zero()) }
+            }
+            #[inline(always)]
+            unsafe fn splat(value: $item) -> Self {
+                unsafe { $name($splat(value)) }
+            }
+            #[inline(always)]
+            unsafe fn load(from: *const $item) -> Self {
+                unsafe { $name($load(from)) }
+            }
+            #[inline(always)]
+            unsafe fn store(self, to: *mut $item) {
+                unsafe { $store(to, self.0) }
+            }
+            #[inline(always)]
+            unsafe fn mask(count: usize) -> $mask {
+                ((1u32 << count) - 1) as $mask
+            }
+            #[inline(always)]
+            unsafe fn load_masked(from: *const $item, mask: $mask) -> Self {
+                unsafe { $name($maskz_load(mask, from)) }
+            }
+            #[inline(always)]
+            unsafe fn store_masked(self, to: *mut $item, mask: $mask) {
+                unsafe { $mask_store(to, mask, self.0) }
+            }
+            #[inline(always)]
+            unsafe fn multiply_add(self, factor: Self, addend: Self) -> Self {
+                unsafe { $name($fma(self.0, factor.0, addend.0)) }
+            }
+            #[inline(always)]
+            unsafe fn add(self, other: Self) -> Self {
+                unsafe { $name($add(self.0, other.0)) }
+            }
+            #[inline(always)]
+            unsafe fn sum(self) -> $item {
+                unsafe { $sum(self.0) }
+            }
+            #[inline(always)]
+            unsafe fn load_even(from: *const $item) -> Self {
+                let even: unsafe fn(*const $item) -> Self = $even;
+                unsafe { even(from) }
+            }
+        }
+    };
+}
+
+vector!(
+    F32x16,
+    f32,
+    16,
+    __mmask16,
+    _mm512_setzero_ps,
+    _mm512_set1_ps,
+    _mm512_loadu_ps,
+    _mm512_storeu_ps,
+    _mm512_maskz_loadu_ps,
+    _mm512_mask_storeu_ps,
+    _mm512_fmadd_ps,
+    _mm512_add_ps,
+    _mm512_reduce_add_ps,
+    even_f32
+);
+vector!(
+    F64x8,
+    f64,
+    8,
+    __mmask8,
+    _mm512_setzero_pd,
+    _mm512_set1_pd,
+    _mm512_loadu_pd,
+    _mm512_storeu_pd,
+    _mm512_maskz_loadu_pd,
+    _mm512_mask_storeu_pd,
+    _mm512_fmadd_pd,
+    _mm512_add_pd,
+    _mm512_reduce_add_pd,
+    even_f64
+);
+
+#[inline(always)]
+unsafe fn even_f32(from: *const f32) -> F32x16 {
+    unsafe {
+        let index = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+        let low = _mm512_loadu_ps(from);
+        let high = _mm512_maskz_loadu_ps(0x7fff, from.add(16));
+        F32x16(_mm512_permutex2var_ps(low, index, high))
+    }
+}
+
+#[inline(always)]
+unsafe fn even_f64(from: *const f64) -> F64x8 {
+    unsafe {
+        let index = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14);
+        let low = _mm512_loadu_pd(from);
+        let high = _mm512_maskz_loadu_pd(0x7f, from.add(8));
+        F64x8(_mm512_permutex2var_pd(low, index, high))
+    }
+}

@@ -1,0 +1,140 @@
+//! Vectors of one instruction set each, and code that is compiled once for every set.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+use crate::Tier;
+use crate::gemm::tile::TileFunction;
+
+/// A vector register. All functions are inlined into a [`Kernel`] that was entered through [`Lanes::dispatch`].
+///
+/// # Safety
+/// All functions require that the processor has the vector's instruction set; loads and stores that the pointer be
+/// valid for all lanes, or for the lanes of the mask, with any alignment of the pointer.
+pub trait Vector: Copy + 'static {
+    /// The type of a lane.
+    type Item: crate::Element;
+    /// The first lanes of a vector.
+    type Mask: Copy;
+    /// The number of lanes.
+    const LANES: usize;
+    /// Rows of the largest tile of a matrix product.
+    const ROWS: usize;
+    /// Vectors in a row of the largest tile of a matrix product.
+    const VECTORS: usize;
+    /// The tile kernels, by rows - 1 and vectors - 1.
+    const TILES: &'static [&'static [TileFunction<Self::Item>]];
+    /// Tile kernels for one row and for two, with more vectors: `WIDE` of them and half as many.
+    const WIDE_TILES: [TileFunction<Self::Item>; 2];
+
+    unsafe fn zero() -> Self;
+    unsafe fn splat(value: Self::Item) -> Self;
+    unsafe fn load(from: *const Self::Item) -> Self;
+    unsafe fn store(self, to: *mut Self::Item);
+    /// The first `count` lanes, `count <= LANES`.
+    unsafe fn mask(count: usize) -> Self::Mask;
+    /// Loads the lanes of the mask, and zeros elsewhere.
+    unsafe fn load_masked(from: *const Self::Item, mask: Self::Mask) -> Self;
+    /// Stores the lanes of the mask.
+    unsafe fn store_masked(self, to: *mut Self::Item, mask: Self::Mask);
+    /// `self * factor + addend`, fused where the instruction set can.
+    unsafe fn multiply_add(self, factor: Self, addend: Self) -> Self;
+    unsafe fn add(self, other: Self) -> Self;
+    /// The sum of the lanes, in a fixed order.
+    unsafe fn sum(self) -> Self::Item;
+    /// Every second element of the `2 * LANES - 1` at `from`, beginning with the first.
+    unsafe fn load_even(from: *const Self::Item) -> Self;
+}
+
+/// The number of vectors in a row of the wide tile kernel for one row.
+pub const WIDE: usize = 8;
+
+/// Code to be compiled for every instruction set. `call` must be `#[inline(always)]`.
+pub trait Kernel<T> {
+    /// Runs the code.
+    ///
+    /// # Safety
+    /// Whatever the kernel asks for; and the processor must have the vector's instruction set.
+    unsafe fn call<V: Vector<Item = T>>(self);
+}
+
+/// Entry into code for a tier; the vectors of an element type.
+pub trait Lanes: Sized {
+    /// Runs `kernel` with the vectors of `tier`.
+    ///
+    /// # Safety
+    /// Whatever the kernel asks for; and the processor must have the tier.
+    unsafe fn dispatch<K: Kernel<Self>>(tier: Tier, kernel: K);
+
+    /// Writes the transpose of a block of 4 by 4: `to[j * to_row + i] = from[i * from_row + j]`.
+    ///
+    /// # Safety
+    /// The pointers must be valid for the elements named.
+    unsafe fn transpose4(from: *const Self, from_row: isize, to: *mut Self, to_row: usize);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn transpose4_f32(from: *const f32, from_row: isize, to: *mut f32, to_row: usize) {
+    use std::arch::x86_64::*;
+    // SAFETY: the caller's promise; SSE is part of x86-64.
+    unsafe {
+        let mut rows: [__m128; 4] = std::array::from_fn(|i| _mm_loadu_ps(from.offset(i as isize * from_row)));
+        let [r0, r1, r2, r3] = &mut rows;
+        _MM_TRANSPOSE4_PS(r0, r1, r2, r3);
+        for (j, row) in rows.into_iter().enumerate() {
+            _mm_storeu_ps(to.add(j * to_row), row);
+        }
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+use transpose4_any as transpose4_f32;
+
+#[inline(always)]
+unsafe fn transpose4_any<T: Copy>(from: *const T, from_row: isize, to: *mut T, to_row: usize) {
+    for i in 0..4 {
+        for j in 0..4 {
+            // SAFETY: the caller's promise.
+            unsafe { *to.add(j * to_row + i) = *from.offset(i as isize * from_row).add(j) };
+        }
+    }
+}
+
+macro_rules! lanes {
+    ($item:ty, $avx512:ty, $avx2:ty, $portable:ty, $transpose4:path) => {
+        impl Lanes for $item {
+            #[inline]
+            unsafe fn dispatch<K: Kernel<Self>>(tier: Tier, kernel: K) {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    match tier {
+                        #[cfg(target_arch = "x86_64")]
+                        Tier::Avx512 => avx512::enter::<$avx512, K>(kernel),
+                        #[cfg(target_arch = "x86_64")]
+                        Tier::Avx2 => avx2::enter::<$avx2, K>(kernel),
+                        _ => kernel.call::<$portable>(),
+                    }
+                }
+            }
+
+            #[inline(always)]
+            unsafe fn transpose4(from: *const Self, from_row: isize, to: *mut Self, to_row: usize) {
+                // SAFETY: the caller's promise.
+                unsafe { $transpose4(from, from_row, to, to_row) }
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+lanes!(f32, avx512::F32x16, avx2::F32x8, portable::F32x4, transpose4_f32);
+#[cfg(target_arch = "x86_64")]
+lanes!(f64, avx512::F64x8, avx2::F64x4, portable::F64x2, transpose4_any);
+#[cfg(not(target_arch = "x86_64"))]
+lanes!(f32, (), (), portable::F32x4, transpose4_f32);
+#[cfg(not(target_arch = "x86_64"))]
+lanes!(f64, (), (), portable::F64x2, transpose4_any);

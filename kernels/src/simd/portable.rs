@@ -1,0 +1,101 @@
+//! 128-bit vectors as arrays, which the compiler turns into whatever the target has.
+#![allow(clippy::missing_safety_doc)]
+
+use super::{Vector, WIDE};
+use crate::gemm::tile::{Tile, TileFunction, compute};
+
+/// Lanes that are added and multiplied one by one, as far as this source goes.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct Array<T, const N: usize>([T; N]);
+
+/// 4 lanes of `f32`.
+pub type F32x4 = Array<f32, 4>;
+
+/// 2 lanes of `f64`.
+pub type F64x2 = Array<f64, 2>;
+
+unsafe fn tile<V: Vector, const R: usize, const N: usize>(tile: &Tile<V::Item>) {
+    // SAFETY: the caller's promise.
+    unsafe { compute::<V, R, N>(tile) }
+}
+
+macro_rules! row {
+    ($vector:ty, $rows:literal) => {
+        &[tile::<$vector, $rows, 1>, tile::<$vector, $rows, 2>]
+    };
+}
+
+macro_rules! vector {
+    ($name:ident, $item:ty, $lanes:literal) => {
+        impl Vector for $name {
+            type Item = $item;
+            type Mask = usize;
+            const LANES: usize = $lanes;
+            const ROWS: usize = 4;
+            const VECTORS: usize = 2;
+            const TILES: &'static [&'static [TileFunction<$item>]] =
+                &[row!($name, 1), row!($name, 2), row!($name, 3), row!($name, 4)];
+            const WIDE_TILES: [TileFunction<$item>; 2] =
+                [tile::<$name, 1, WIDE>, tile::<$name, 2, { WIDE / 2 }>];
+
+            #[inline(always)]
+            unsafe fn zero() -> Self {
+                Array([0.0; $lanes])
+            }
+            #[inline(always)]
+            unsafe fn splat(value: $item) -> Self {
+                Array([value; $lanes])
+            }
+            #[inline(always)]
+            unsafe fn load(from: *const $item) -> Self {
+                Array(unsafe { from.cast::<[$item; $lanes]>().read_unaligned() })
+            }
+            #[inline(always)]
+            unsafe fn store(self, to: *mut $item) {
+                unsafe { to.cast::<[$item; $lanes]>().write_unaligned(self.0) }
+            }
+            #[inline(always)]
+            unsafe fn mask(count: usize) -> usize {
+                count
+            }
+            #[inline(always)]
+            unsafe fn load_masked(from: *const $item, mask: usize) -> Self {
+                Array(std::array::from_fn(|lane| if lane < mask { unsafe { *from.add(lane) } } else { 0.0 }))
+            }
+            #[inline(always)]
+            unsafe fn store_masked(self, to: *mut $item, mask: usize) {
+                for (lane, value) in self.0.into_iter().enumerate() {
+                    if lane < mask {
+                        unsafe { *to.add(lane) = value };
+                    }
+                }
+            }
+            #[inline(always)]
+            unsafe fn multiply_add(self, factor: Self, addend: Self) -> Self {
+                Array(std::array::from_fn(|lane| {
+                    if cfg!(target_arch = "aarch64") {
+                        self.0[lane].mul_add(factor.0[lane], addend.0[lane])
+                    } else {
+                        self.0[lane] * factor.0[lane] + addend.0[lane]
+                    }
+                }))
+            }
+            #[inline(always)]
+            unsafe fn add(self, other: Self) -> Self {
+                Array(std::array::from_fn(|lane| self.0[lane] + other.0[lane]))
+            }
+            #[inline(always)]
+            unsafe fn sum(self) -> $item {
+                self.0.into_iter().sum()
+            }
+            #[inline(always)]
+            unsafe fn load_even(from: *const $item) -> Self {
+                Array(std::array::from_fn(|lane| unsafe { *from.add(2 * lane) }))
+            }
+        }
+    };
+}
+
+vector!(F32x4, f32, 4);
+vector!(F64x2, f64, 2);
