@@ -10,6 +10,7 @@ mod infer;
 mod literal;
 mod names;
 mod op;
+mod text;
 mod types;
 
 pub use builder::{Builder, inline, inline_all, rebuild};
@@ -18,4 +19,5 @@ pub use graph::{Graph, Input, Node, Origin, Types, Value};
 pub use infer::{Fault, TypeError, infer};
 pub use literal::{Element, Literal};
 pub use op::*;
+pub use text::{ShortDisplay, print};
 pub use types::{DType, Shape, TensorType};
