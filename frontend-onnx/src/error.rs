@@ -104,6 +104,68 @@ pub enum Error {
         /// What is wrong.
         what: String,
     },
+    /// A dimension of an input has no length.
+    #[error("{} of input {} is not bound", dim_name(dim.as_deref(), *axis), Quoted(input))]
+    UnboundDim {
+        /// The name of the dimension, where it has one.
+        dim: Option<String>,
+        /// The axis of the input.
+        axis: usize,
+        /// The input.
+        input: String,
+    },
+    /// A named dimension has two lengths.
+    #[error("dimension {} is {first}, but input {} makes it {second}", Quoted(dim), Quoted(input))]
+    DimConflict {
+        /// The name of the dimension.
+        dim: String,
+        /// The input that contradicts.
+        input: String,
+        /// The length so far.
+        first: usize,
+        /// The length that the input gives it.
+        second: usize,
+    },
+    /// The shape given for an input is not the model's.
+    #[error("input {} has shape {got}, the model wants {wanted}", Quoted(input))]
+    InputShape {
+        /// The input.
+        input: String,
+        /// The shape given.
+        got: String,
+        /// The shape that the model declares.
+        wanted: String,
+    },
+    /// A name that is given a shape or a value is no input.
+    #[error("{} is not an input", Quoted(name))]
+    UnknownInput {
+        /// The name.
+        name: String,
+        /// The inputs that there are.
+        known: Vec<String>,
+    },
+    /// An input is of a kind that cannot be compiled.
+    #[error("input {}: {what}", Quoted(input))]
+    UnsupportedInput {
+        /// The input.
+        input: String,
+        /// Why, as a sentence.
+        what: String,
+    },
+    /// A value that must be known at compile time is not.
+    #[error("{op_type} {}: {what} depends on the run-time values of {}", Quoted(node), Quoted(tensor))]
+    RuntimeValue {
+        /// The node.
+        node: String,
+        /// Its operator.
+        op_type: String,
+        /// What must be known, such as "the shape".
+        what: String,
+        /// The operand that holds it.
+        tensor: String,
+        /// An input that the operand is computed from.
+        source_input: Option<String>,
+    },
     /// The model is larger or deeper than is read.
     #[error("the model has {what}, more than the limit of {limit}")]
     Limit {
@@ -138,6 +200,11 @@ impl Error {
             Error::Node { .. } => "GC0310",
             Error::Limit { .. } => "GC0311",
             Error::Read { .. } => "GC0312",
+            Error::RuntimeValue { .. } => "GC0313",
+            Error::UnsupportedInput { .. } => "GC0314",
+            Error::InputShape { .. } | Error::DimConflict { .. } => "GC0201",
+            Error::UnknownInput { .. } => "GC0202",
+            Error::UnboundDim { .. } => "GC0203",
         }
     }
 
@@ -171,6 +238,25 @@ impl Error {
             }
             Error::Attribute { op_type, .. } | Error::Node { op_type, .. } => {
                 format!("see the definition of {op_type} in the operator reference of ONNX")
+            }
+            Error::UnboundDim { dim: Some(dim), .. } => {
+                format!("add --dim {}=1 (the plan is made for one size)", Escaped(dim))
+            }
+            Error::UnboundDim { dim: None, input, .. } => {
+                format!("it has no name: give the whole shape, such as --shape {}=1x3x224x224", Escaped(input))
+            }
+            Error::DimConflict { .. } => "give every named dimension one length".to_owned(),
+            Error::InputShape { .. } => "give the input the shape that the model wants".to_owned(),
+            Error::UnknownInput { known, .. } => {
+                let known: Vec<String> = known.iter().map(|name| Quoted(name).to_string()).collect();
+                format!("the inputs are {}", known.join(", "))
+            }
+            Error::UnsupportedInput { .. } => "gradc compiles tensors of numbers".to_owned(),
+            Error::RuntimeValue { source_input: Some(input), .. } => {
+                format!("shapes must be known when compiling: fix the value of {}", Quoted(input))
+            }
+            Error::RuntimeValue { source_input: None, .. } => {
+                "shapes must be known when compiling: the value is too large or costly to compute then".to_owned()
             }
             Error::Limit { .. } => {
                 "a model this large is refused unless the limits of reading are raised".to_owned()
@@ -345,6 +431,13 @@ fn count(number: usize, one: &str, many: &str) -> String {
 
 fn list(operators: &[UnsupportedOperator]) -> String {
     operators.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn dim_name(dim: Option<&str>, axis: usize) -> String {
+    match dim {
+        Some(dim) => format!("dimension {}", Quoted(dim)),
+        None => format!("the length of axis {axis}"),
+    }
 }
 
 fn domain_name(domain: &str) -> String {

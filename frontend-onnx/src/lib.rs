@@ -9,10 +9,12 @@
 #![deny(unsafe_code)]
 
 pub mod error;
+pub mod lower;
 pub mod model;
 #[allow(missing_docs, clippy::all)]
 #[rustfmt::skip]
 pub mod proto;
 
 pub use error::{Error, Result};
+pub use lower::{LowerOptions, Lowered, lower};
 pub use model::{ExternalData, Model, ReadOptions};

@@ -1,0 +1,78 @@
+//! Control flow: `If`.
+
+use super::{Context, Lowering, table};
+use crate::Result;
+use crate::model::{GraphModel, Node};
+use gradc_ir::{DType, Expr, Op, Value};
+
+impl<'b> Lowering<'b> {
+    /// Lowers an `If`: the one branch where the condition is known, else both and a choice.
+    pub(super) fn branch(&mut self, node: &Node) -> Result<()> {
+        let condition = Context::new(self, node).input(0)?;
+        if condition.dtype() != DType::Bool || condition.shape().elements() != 1 {
+            return Err(node.error(format_args!("the condition must be one bool, is {}", condition.ty())));
+        }
+        let (then, otherwise) = (node.graph("then_branch")?, node.graph("else_branch")?);
+        let outputs = match self.known.literal(self.builder, condition.value()) {
+            Some(literal) => {
+                let taken = literal.to_f64().first().is_some_and(|&truth| truth != 0.0);
+                self.body(node, if taken { then } else { otherwise })?
+            }
+            None => {
+                let (then, otherwise) = (self.body(node, then)?, self.body(node, otherwise)?);
+                if then.len() != otherwise.len() {
+                    return Err(node.error("the branches have different numbers of outputs"));
+                }
+                let pairs = then.into_iter().zip(otherwise);
+                pairs
+                    .map(|(then, otherwise)| self.choose(node, condition, then, otherwise))
+                    .collect::<Result<_>>()?
+            }
+        };
+        for (position, name) in node.outputs.iter().enumerate() {
+            let Some(name) = name else { continue };
+            let Some(&output) = outputs.get(position) else {
+                return Err(node.error(format_args!("the branch has no output {position}")));
+            };
+            self.bind(name, self.builder.expr(output));
+        }
+        Ok(())
+    }
+
+    /// Lowers a body and answers its outputs. Outer names that it hides are visible again afterwards.
+    fn body(&mut self, node: &Node, graph: &GraphModel) -> Result<Vec<Value>> {
+        table::check_supported(graph)?;
+        let initializers = graph.initializers.iter().map(|initializer| initializer.name());
+        let outputs = graph.nodes.iter().flat_map(|node| node.outputs.iter().flatten()).map(String::as_str);
+        let hidden: Vec<(String, Value)> = initializers
+            .chain(outputs)
+            .filter_map(|name| Some((name.to_owned(), *self.values.get(name)?)))
+            .collect();
+        self.graph(graph)?;
+        let values = graph.outputs.iter().map(|output| match self.values.get(&output.name) {
+            Some(&value) => Ok(value),
+            None => Err(node.error(format_args!(
+                "output {} of a branch is defined nowhere",
+                crate::error::Quoted(&output.name)
+            ))),
+        });
+        let values = values.collect();
+        self.values.extend(hidden);
+        values
+    }
+
+    fn choose(&self, node: &Node, condition: Expr<'b>, then: Value, otherwise: Value) -> Result<Value> {
+        let context = Context::new(self, node);
+        let (then, otherwise) = (self.builder.expr(then), self.builder.expr(otherwise));
+        if then.ty() != otherwise.ty() {
+            return Err(node.error(format_args!(
+                "the condition is known at run time only, and the branches yield {} and {}",
+                then.ty(),
+                otherwise.ty()
+            )));
+        }
+        let condition = context.reshape(condition, &[])?;
+        let condition = context.broadcast_to(condition, &then.shape())?;
+        context.push(Op::Select, &[condition, then, otherwise]).map(Expr::value)
+    }
+}

@@ -1,0 +1,128 @@
+//! The inputs of the graph: their dimensions are bound here.
+
+use super::{InputKind, LoweredInput, Lowering, known};
+use crate::model::{Dim, GraphModel, ValueInfo, ValueType};
+use crate::{Error, Result};
+use gradc_ir::{DType, Shape, TensorType};
+
+impl Lowering<'_> {
+    /// Binds the inputs that a caller has to give: to constants where their values are fixed, else to inputs.
+    pub(super) fn bind_inputs(&mut self, graph: &GraphModel) -> Result<()> {
+        let options = self.options;
+        for name in options.input_shapes.keys().chain(options.input_values.keys()) {
+            if !graph.inputs.iter().any(|input| input.name == *name) {
+                let known = graph.required_inputs().map(|input| input.name.clone()).collect();
+                return Err(Error::UnknownInput { name: name.clone(), known });
+            }
+        }
+        self.dims = options.dims.clone();
+        for input in &graph.inputs {
+            if let Some(shape) = self.given_shape(&input.name) {
+                self.bind_dims(input, &shape)?;
+            }
+        }
+        let required: Vec<&ValueInfo> = graph.required_inputs().collect();
+        for input in &graph.inputs {
+            if let Some(literal) = options.input_values.get(&input.name) {
+                let (wanted, got) = (self.element(input)?, literal.dtype());
+                let literal = known::convert_float(literal.clone(), options.float.filter(|_| got.is_float()));
+                let literal = literal.map_err(|what| Error::tensor(&input.name, what))?;
+                if literal.dtype() != wanted {
+                    let what = format!("its value is of type {got}, the model wants {wanted}");
+                    return Err(Error::UnsupportedInput { input: input.name.clone(), what });
+                }
+                let value = self.builder.constant(literal);
+                self.bind(&input.name, value);
+            } else if required.iter().any(|other| other.name == input.name) {
+                let ty = self.input_type(input)?;
+                let value = self.builder.input(&input.name, ty);
+                let kind = InputKind::Runtime;
+                self.inputs.push(LoweredInput { name: input.name.clone(), value, kind });
+                self.values.insert(input.name.clone(), value);
+            }
+        }
+        Ok(())
+    }
+
+    fn given_shape(&self, name: &str) -> Option<Vec<usize>> {
+        let value = self.options.input_values.get(name).map(|literal| literal.shape().to_vec());
+        self.options.input_shapes.get(name).cloned().or(value)
+    }
+
+    /// Binds the named dimensions of an input to the lengths that its shape gives them.
+    fn bind_dims(&mut self, input: &ValueInfo, shape: &[usize]) -> Result<()> {
+        let ValueType::Tensor { dims: Some(dims), .. } = &input.ty else { return Ok(()) };
+        let mismatch = || Error::InputShape {
+            input: input.name.clone(),
+            got: Shape::new(shape).to_string(),
+            wanted: format!("[{}]", dims.iter().map(dim_name).collect::<Vec<_>>().join(",")),
+        };
+        if dims.len() != shape.len() {
+            return Err(mismatch());
+        }
+        for (dim, &length) in dims.iter().zip(shape) {
+            match dim {
+                Dim::Known(wanted) if *wanted != length => return Err(mismatch()),
+                Dim::Symbol(symbol) => {
+                    let bound = *self.dims.entry(symbol.clone()).or_insert(length);
+                    if bound != length {
+                        let (dim, input) = (symbol.clone(), input.name.clone());
+                        return Err(Error::DimConflict { dim, input, first: bound, second: length });
+                    }
+                }
+                Dim::Known(_) | Dim::Unknown => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn element(&self, input: &ValueInfo) -> Result<DType> {
+        let unsupported = |what: String| Error::UnsupportedInput { input: input.name.clone(), what };
+        match &input.ty {
+            ValueType::Tensor { element: Some(element), .. } => match element.to_ir() {
+                Some(dtype) => Ok(self.options.float.filter(|_| dtype.is_float()).unwrap_or(dtype)),
+                None => Err(unsupported(format!("elements of type {element} are not supported"))),
+            },
+            ValueType::Tensor { element: None, .. } | ValueType::Unknown => {
+                Err(unsupported("the file does not say its element type".to_owned()))
+            }
+            ValueType::Other(kind) => Err(unsupported(format!("it is a {kind}, only tensors are supported"))),
+        }
+    }
+
+    fn input_type(&self, input: &ValueInfo) -> Result<TensorType> {
+        let dtype = self.element(input)?;
+        let lengths = match (self.given_shape(&input.name), &input.ty) {
+            (Some(shape), _) => shape,
+            (None, ValueType::Tensor { dims: Some(dims), .. }) => {
+                let lengths =
+                    dims.iter().enumerate().map(|(axis, dim)| match dim {
+                        Dim::Known(length) => Ok(*length),
+                        Dim::Symbol(symbol) => self.dims.get(symbol).copied().ok_or_else(|| {
+                            Error::UnboundDim { dim: Some(symbol.clone()), axis, input: input.name.clone() }
+                        }),
+                        Dim::Unknown => Err(Error::UnboundDim { dim: None, axis, input: input.name.clone() }),
+                    });
+                lengths.collect::<Result<Vec<usize>>>()?
+            }
+            (None, _) => {
+                let what = "the file does not say its shape: give it with --shape".to_owned();
+                return Err(Error::UnsupportedInput { input: input.name.clone(), what });
+            }
+        };
+        match Shape::checked(&lengths) {
+            Some(shape) => Ok(TensorType { dtype, shape }),
+            None => {
+                Err(Error::tensor(&input.name, format!("its shape {} is too large", Shape::new(&lengths))))
+            }
+        }
+    }
+}
+
+fn dim_name(dim: &Dim) -> String {
+    match dim {
+        Dim::Known(length) => length.to_string(),
+        Dim::Symbol(symbol) => crate::error::Escaped(symbol).to_string(),
+        Dim::Unknown => "?".to_owned(),
+    }
+}

@@ -1,0 +1,253 @@
+//! From a [`Model`] to the IR: every shape concrete, every operator written with those of the IR.
+//!
+//! What depends on constants and shapes alone is computed here, so that shape arithmetic leaves no trace in the graph.
+
+mod context;
+mod control;
+mod inputs;
+mod known;
+mod ops;
+mod table;
+
+pub(crate) use context::{Context, Outputs};
+pub use table::{Gradient, OperatorInfo, operators, unsupported};
+pub(crate) use table::{Operator, operator};
+
+use crate::model::{GraphModel, Node};
+use crate::{Error, Model, Result};
+use gradc_ir::{Builder, DType, Expr, Literal, Mark, Op, Origin, Value};
+use known::Known;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// How a model is lowered.
+#[derive(Clone, Debug)]
+pub struct LowerOptions {
+    /// Lengths of named dimensions.
+    pub dims: BTreeMap<String, usize>,
+    /// Shapes of inputs, by name; they bind the named dimensions that they stand for.
+    pub input_shapes: BTreeMap<String, Vec<usize>>,
+    /// Values of inputs that are fixed at compile time, by name: they become constants, so that shapes and the
+    /// branches of an `If` may depend on them.
+    pub input_values: BTreeMap<String, Literal>,
+    /// The type that every float tensor of the file takes, weights and targets of casts among them; `None` keeps the
+    /// types of the file.
+    pub float: Option<DType>,
+    /// Names of tensors that get an identity of their own ([`Mark::Tag`], numbered in the order of this set), so
+    /// that they can be differentiated by themselves.
+    pub tags: BTreeSet<String>,
+    /// Which constants of the model become inputs of the graph.
+    pub weights: WeightPolicy,
+    /// The most nodes that the graph may have.
+    pub node_limit: usize,
+}
+
+impl Default for LowerOptions {
+    fn default() -> LowerOptions {
+        LowerOptions {
+            dims: BTreeMap::new(),
+            input_shapes: BTreeMap::new(),
+            input_values: BTreeMap::new(),
+            float: None,
+            tags: BTreeSet::new(),
+            weights: WeightPolicy::default(),
+            node_limit: 4_000_000,
+        }
+    }
+}
+
+/// Which constants of the model (initializers and outputs of `Constant` nodes alike) become inputs of the graph.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WeightPolicy {
+    /// Those with these names; all others are constants of the graph.
+    Names(BTreeSet<String>),
+}
+
+impl Default for WeightPolicy {
+    fn default() -> WeightPolicy {
+        WeightPolicy::Names(BTreeSet::new())
+    }
+}
+
+impl WeightPolicy {
+    fn takes(&self, name: &str) -> bool {
+        match self {
+            WeightPolicy::Names(names) => names.contains(name),
+        }
+    }
+}
+
+/// A lowered model: a graph that is complete but for the choice of its outputs.
+pub struct Lowered {
+    /// The graph in the making: finish it with the values of `outputs`, or differentiate first.
+    pub builder: Builder,
+    /// The inputs of the graph: those given at run time, in the order of the model, then the weights.
+    pub inputs: Vec<LoweredInput>,
+    /// The model's outputs, in order.
+    pub outputs: Vec<(String, Value)>,
+    /// Every named tensor of the model's graph and of the branches that were taken.
+    pub values: BTreeMap<String, Value>,
+    /// The inputs whose values were fixed ([`LowerOptions::input_values`]): the result holds for these values only.
+    pub fixed: BTreeMap<String, Literal>,
+    /// The lengths of all named dimensions.
+    pub dims: BTreeMap<String, usize>,
+    /// What is worth telling the user, as sentences.
+    pub notes: Vec<String>,
+}
+
+/// An input of a lowered graph.
+#[derive(Clone, Debug)]
+pub struct LoweredInput {
+    /// The name in the model.
+    pub name: String,
+    /// The value in the graph.
+    pub value: Value,
+    /// Where its data comes from.
+    pub kind: InputKind,
+}
+
+/// Where the data of an input comes from.
+#[derive(Clone, Debug)]
+pub enum InputKind {
+    /// From the caller, at each run.
+    Runtime,
+    /// From the model: this is what the file holds.
+    Weight(Literal),
+}
+
+/// Lowers a model. Its functions are inlined where that has not been done.
+pub fn lower(model: &Model, options: &LowerOptions) -> Result<Lowered> {
+    let builder = Builder::new(model.graph.name.as_str());
+    let Lowering { inputs, values, dims, notes, .. } = {
+        let mut lowering = Lowering {
+            builder: &builder,
+            options,
+            known: Known::default(),
+            inputs: Vec::new(),
+            values: BTreeMap::new(),
+            dims: BTreeMap::new(),
+            notes: Vec::new(),
+        };
+        table::check_supported(&model.graph)?;
+        lowering.bind_inputs(&model.graph)?;
+        lowering.graph(&model.graph)?;
+        lowering.note_unused_names();
+        lowering
+    };
+    let outputs = model.graph.outputs.iter().map(|output| match values.get(&output.name) {
+        Some(&value) => Ok((output.name.clone(), value)),
+        None => {
+            Err(Error::invalid(format!("output {} is defined nowhere", crate::error::Quoted(&output.name))))
+        }
+    });
+    let outputs = outputs.collect::<Result<_>>()?;
+    Ok(Lowered { inputs, outputs, values, dims, notes, fixed: options.input_values.clone(), builder })
+}
+
+/// The state of lowering.
+pub(crate) struct Lowering<'b> {
+    pub(crate) builder: &'b Builder,
+    pub(crate) options: &'b LowerOptions,
+    pub(crate) known: Known,
+    inputs: Vec<LoweredInput>,
+    values: BTreeMap<String, Value>,
+    dims: BTreeMap<String, usize>,
+    notes: Vec<String>,
+}
+
+impl<'b> Lowering<'b> {
+    /// Lowers the initializers and nodes of a graph. Afterwards its names are bound.
+    fn graph(&mut self, graph: &GraphModel) -> Result<()> {
+        for initializer in &graph.initializers {
+            if !(initializer.also_input && self.values.contains_key(initializer.name())) {
+                self.bind_constant(initializer.name(), || initializer.tensor.to_literal())?;
+            }
+        }
+        for node in &graph.nodes {
+            self.builder.set_origin(Some(Origin {
+                name: Arc::from(node.name.as_str()),
+                operator: Arc::from(node.qualified_op_type()),
+            }));
+            self.node(node)?;
+            self.builder.set_origin(None);
+            if self.builder.len() > self.options.node_limit {
+                let what = format!("{} nodes after lowering to {}", self.builder.len(), node.name);
+                return Err(Error::Limit { what, limit: self.options.node_limit as u64 });
+            }
+        }
+        Ok(())
+    }
+
+    fn node(&mut self, node: &Node) -> Result<()> {
+        if node.domain.is_empty() {
+            match node.op_type.as_str() {
+                "If" => return self.branch(node),
+                "Constant" => {
+                    let name = node.output(0).ok_or_else(|| node.error("has no output"))?;
+                    return self.bind_constant(name, || ops::constant::literal(node));
+                }
+                _ => {}
+            }
+        }
+        let Some(operator) = operator(&node.domain, &node.op_type) else {
+            return Err(node.error("is not supported"));
+        };
+        let outputs = (operator.lower)(&Context::new(self, node))?;
+        for (position, name) in node.outputs.iter().enumerate() {
+            let Some(name) = name else { continue };
+            let Some(&output) = outputs.get(position) else {
+                return Err(node.error(format_args!("output {position} is not supported")));
+            };
+            let folded = self.known.fold(output);
+            self.bind(name, folded);
+        }
+        Ok(())
+    }
+
+    /// A constant of the model: an input of the graph where it is chosen as a weight.
+    fn bind_constant(&mut self, name: &str, literal: impl FnOnce() -> Result<Literal>) -> Result<()> {
+        let literal = match known::convert_float(literal()?, self.options.float) {
+            Ok(literal) => literal,
+            Err(what) => return Err(Error::tensor(name, what)),
+        };
+        if self.options.weights.takes(name) {
+            let value = self.builder.input(name, literal.ty().clone());
+            self.known.set_weight(value, literal.clone());
+            self.inputs.push(LoweredInput { name: name.to_owned(), value, kind: InputKind::Weight(literal) });
+            self.values.insert(name.to_owned(), value);
+        } else {
+            let value = self.builder.constant(literal);
+            self.bind(name, value);
+        }
+        Ok(())
+    }
+
+    /// Gives a value its name in the model, and an identity of its own where one is wanted.
+    fn bind(&mut self, name: &str, value: Expr<'b>) {
+        let value = match self.options.tags.iter().position(|tag| tag == name) {
+            Some(position) => self.builder.build(Op::Mark(Mark::Tag(position as u32)), &[value.value()]),
+            None => value,
+        };
+        self.values.insert(name.to_owned(), value.value());
+    }
+
+    fn note_unused_names(&mut self) {
+        let WeightPolicy::Names(weights) = &self.options.weights;
+        for name in weights {
+            if !self.inputs.iter().any(|input| input.name == *name) {
+                self.notes.push(format!(
+                    "{} is no constant of the model (or stands in a branch not taken)",
+                    crate::error::Quoted(name)
+                ));
+            }
+        }
+        for name in &self.options.tags {
+            if !self.values.contains_key(name) {
+                self.notes.push(format!(
+                    "{} is no tensor of the model (or stands in a branch not taken)",
+                    crate::error::Quoted(name)
+                ));
+            }
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Constants, and control flow, whose place in the table stands here.
+
+use crate::Result;
+use crate::lower::{Context, Gradient, Operator, Outputs};
+use crate::model::{Attribute, Node};
+use gradc_ir::Literal;
+
+pub(in crate::lower) const OPERATORS: &[Operator] = &[
+    Operator::new("Constant", 1, Gradient::Smooth, by_the_driver),
+    Operator::new("If", 1, Gradient::Control, by_the_driver),
+];
+
+/// These need more than a node's context.
+fn by_the_driver<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+    Err(context.error("stands where it cannot be lowered"))
+}
+
+/// The data of a `Constant` node.
+pub(in crate::lower) fn literal(node: &Node) -> Result<Literal> {
+    for name in ["value", "sparse_value"] {
+        if let Some(Attribute::Tensor(tensor) | Attribute::SparseTensor(tensor)) = node.attribute(name) {
+            return tensor.to_literal();
+        }
+    }
+    if let Some(value) = node.optional_float("value_float")? {
+        return Ok(Literal::scalar(value));
+    }
+    if let Some(value) = node.optional_int("value_int")? {
+        return Ok(Literal::scalar(value));
+    }
+    if let Some(values) = node.floats("value_floats")? {
+        return Ok(Literal::new([values.len()], values));
+    }
+    if let Some(values) = node.ints("value_ints")? {
+        return Ok(Literal::new([values.len()], values));
+    }
+    if node.attribute("value_string").or(node.attribute("value_strings")).is_some() {
+        return Err(node.error("strings are not supported"));
+    }
+    Err(node.attribute_error("value", "is missing"))
+}

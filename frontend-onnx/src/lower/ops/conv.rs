@@ -1,0 +1,168 @@
+//! Convolutions.
+
+use super::spatial::{AutoPad, Windows, positive};
+use crate::Result;
+use crate::lower::Call;
+use gradc_ir::{ConvForm, ConvOp, Expr, Op};
+
+/// `Conv`
+pub(super) fn conv<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
+    let (x, w) = (call.float(0)?, call.float(1)?);
+    call.same_dtype(x, w)?;
+    let (x_shape, w_shape) = (x.shape(), w.shape());
+    let spatial = spatial_rank(call, x, w)?;
+    let node = call.node();
+    if let Some(kernel) = positive(node, "kernel_shape", spatial)?
+        && kernel[..] != w_shape[2..]
+    {
+        return Err(node.attribute_error("kernel_shape", format_args!("is not that of the weights {w_shape}")));
+    }
+    let groups = groups(call)?;
+    if x_shape[1] != w_shape[1].saturating_mul(groups) || !w_shape[0].is_multiple_of(groups) {
+        let what = format!("an input of {x_shape} does not fit weights of {w_shape} in {groups} groups");
+        return Err(node.error(what));
+    }
+    let mut windows = Windows::read(node, w_shape[2..].to_vec())?;
+    let output = windows.settle(node, &x_shape[2..], false)?;
+    let op = ConvOp {
+        form: ConvForm::Forward,
+        input: x_shape[2..].to_vec(),
+        kernel: windows.kernel,
+        output,
+        stride: windows.stride,
+        dilation: windows.dilation,
+        pad_low: windows.pad_low,
+        groups,
+    };
+    let y = call.push(Op::Conv(op), &[x, w])?;
+    Ok(vec![add_bias(call, y)?])
+}
+
+/// `ConvTranspose`
+pub(super) fn conv_transpose<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
+    let (x, w) = (call.float(0)?, call.float(1)?);
+    call.same_dtype(x, w)?;
+    let (x_shape, w_shape) = (x.shape(), w.shape());
+    let spatial = spatial_rank(call, x, w)?;
+    let node = call.node();
+    if let Some(kernel) = positive(node, "kernel_shape", spatial)?
+        && kernel[..] != w_shape[2..]
+    {
+        return Err(node.attribute_error("kernel_shape", format_args!("is not that of the weights {w_shape}")));
+    }
+    let groups = groups(call)?;
+    if x_shape[1] != w_shape[0] || !w_shape[0].is_multiple_of(groups) {
+        let what = format!("an input of {x_shape} does not fit weights of {w_shape} in {groups} groups");
+        return Err(node.error(what));
+    }
+    let mut windows = Windows::read(node, w_shape[2..].to_vec())?;
+    let lengths = |name: &str| -> Result<Option<Vec<i64>>> {
+        match node.ints(name)? {
+            None | Some([]) => Ok(None),
+            Some(values) if values.len() < spatial || values.iter().any(|&v| !(0..=1 << 40).contains(&v)) => {
+                Err(node.attribute_error(name, format_args!("does not give {spatial} lengths")))
+            }
+            // Some exporters put batch and channels in front.
+            Some(values) => Ok(Some(values[values.len() - spatial..].to_vec())),
+        }
+    };
+    let extra = lengths("output_padding")?.unwrap_or_else(|| vec![0; spatial]);
+    let wanted = lengths("output_shape")?;
+    let mut output = Vec::with_capacity(spatial);
+    for axis in 0..spatial {
+        let (length, stride) = (x_shape[axis + 2] as i64, windows.stride[axis] as i64);
+        let reach = windows.reach(axis);
+        let full = (length - 1).max(0).saturating_mul(stride).saturating_add(reach).saturating_add(extra[axis]);
+        let target = match (&wanted, windows.auto_pad) {
+            (Some(wanted), _) => Some(wanted[axis]),
+            (None, AutoPad::SameUpper | AutoPad::SameLower) => Some(length.saturating_mul(stride)),
+            (None, AutoPad::Explicit | AutoPad::Valid) => None,
+        };
+        if let Some(target) = target {
+            windows.split(axis, full.saturating_sub(target).max(0), windows.auto_pad == AutoPad::SameUpper);
+        }
+        let result = target
+            .unwrap_or_else(|| full.saturating_sub(windows.pad_low[axis]).saturating_sub(windows.pad_high[axis]));
+        match usize::try_from(result) {
+            Ok(length) => output.push(length),
+            Err(_) => return Err(node.error(format_args!("spatial axis {axis} of the result would have length {result}"))),
+        }
+    }
+    let op = ConvOp {
+        form: ConvForm::Input,
+        input: output,
+        kernel: windows.kernel,
+        output: x_shape[2..].to_vec(),
+        stride: windows.stride,
+        dilation: windows.dilation,
+        pad_low: windows.pad_low,
+        groups,
+    };
+    let y = call.push(Op::Conv(op), &[x, w])?;
+    Ok(vec![add_bias(call, y)?])
+}
+
+/// `CausalConvWithState`
+pub(super) fn causal_conv_with_state<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
+    let (x, w) = (call.float(0)?, call.float(1)?);
+    call.same_dtype(x, w)?;
+    let (x_shape, w_shape) = (x.shape(), w.shape());
+    let node = call.node();
+    if x_shape.rank() != 3 || w_shape.rank() != 3 || w_shape[0] != x_shape[1] || w_shape[1] != 1 || w_shape[2] == 0 {
+        return Err(node.error(format_args!("an input of {x_shape} does not fit weights of {w_shape}")));
+    }
+    let (channels, kernel) = (x_shape[1], w_shape[2]);
+    let state = gradc_ir::Shape::new(&[x_shape[0], channels, kernel - 1]);
+    let past = match call.optional(3) {
+        Some(past) => {
+            call.expect_shape(past, &state, "past_state")?;
+            call.same_dtype(x, past)?;
+            past
+        }
+        None => call.builder().splat(&gradc_ir::TensorType { dtype: x.dtype(), shape: state }, 0.0),
+    };
+    let padded = call.builder().concat(2, &[past, x]);
+    let length = x_shape[2] + kernel - 1;
+    let op = ConvOp {
+        form: ConvForm::Forward,
+        input: vec![length],
+        kernel: vec![kernel],
+        output: vec![x_shape[2]],
+        stride: vec![1],
+        dilation: vec![1],
+        pad_low: vec![0],
+        groups: channels,
+    };
+    let y = add_bias(call, call.push(Op::Conv(op), &[padded, w])?)?;
+    let y = match node.string("activation", "none")? {
+        "none" => y,
+        "silu" | "swish" => y * y.sigmoid(),
+        _ => return Err(node.attribute_error("activation", "is not known")),
+    };
+    Ok(vec![y, padded.slice_axis(2, length - (kernel - 1), length)])
+}
+
+fn spatial_rank<'b>(call: &Call<'_, 'b>, x: Expr<'b>, w: Expr<'b>) -> Result<usize> {
+    let (x_rank, w_rank) = (x.rank(), w.rank());
+    if x_rank < 3 || x_rank != w_rank {
+        let what = format!("input {} and weights {} must have one rank, at least 3", x.shape(), w.shape());
+        return Err(call.node().error(what));
+    }
+    Ok(x_rank - 2)
+}
+
+fn groups(call: &Call<'_, '_>) -> Result<usize> {
+    let groups = call.node().int("group", 1)?;
+    match usize::try_from(groups) {
+        Ok(groups) if groups > 0 => Ok(groups),
+        _ => Err(call.node().attribute_error("group", format_args!("is {groups}"))),
+    }
+}
+
+fn add_bias<'b>(call: &Call<'_, 'b>, y: Expr<'b>) -> Result<Expr<'b>> {
+    let Some(bias) = call.optional(2) else { return Ok(y) };
+    let shape = y.shape();
+    call.expect_shape(bias, &gradc_ir::Shape::new(&[shape[1]]), "B")?;
+    call.same_dtype(y, bias)?;
+    Ok(y + bias.broadcast(&shape, &[1]))
+}

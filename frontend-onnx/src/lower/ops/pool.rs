@@ -1,0 +1,201 @@
+//! Poolings.
+
+use super::spatial::Windows;
+use crate::Result;
+use crate::lower::Call;
+use gradc_ir::{BinaryOp, DType, Expr, Literal, Op, ReduceOp, ScatterOp, Shape, TensorType, WindowKind, WindowOp};
+
+/// `MaxPool`
+pub(super) fn max_pool<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
+    let x = call.input(0)?;
+    let windows = settled(call, x)?.0;
+    let y = call.push(Op::Window(windows.over(WindowKind::Max)), &[x])?;
+    if call.node().output(1).is_none() {
+        return Ok(vec![y]);
+    }
+    let index = call.push(Op::Window(windows.over(WindowKind::ArgMax)), &[x])?;
+    let index = match call.node().int("storage_order", 0)? {
+        0 => index,
+        _ => column_major(index, &x.shape()),
+    };
+    Ok(vec![y, index])
+}
+
+/// Turns row-major positions into those that count the first spatial axis fastest.
+fn column_major<'b>(index: Expr<'b>, shape: &Shape) -> Expr<'b> {
+    let block: usize = shape[2..].iter().product();
+    let block_of = |e: Expr<'b>| e / e.splat(block as f64);
+    let mut result = block_of(index) * index.splat(block as f64);
+    let (mut rest, mut scale) = (index % index.splat(block as f64), block);
+    for &length in shape[2..].iter().rev() {
+        scale /= length.max(1);
+        result = result + (rest % index.splat(length as f64)) * index.splat(scale as f64);
+        rest = rest / index.splat(length as f64);
+    }
+    result
+}
+
+/// `AveragePool`
+pub(super) fn average_pool<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
+    let x = call.float(0)?;
+    let (windows, pads) = settled(call, x)?;
+    let include_pad = call.node().flag("count_include_pad", false)?;
+    let sum = call.push(Op::Window(windows.over(WindowKind::Sum)), &[x])?;
+    let shape = sum.shape();
+    // How many elements a window has is a product of what it has on each axis.
+    let mut counts = vec![1.0f64];
+    for axis in 2..shape.rank() {
+        let length = x.shape()[axis] as i64;
+        let (low, high) = pads[axis - 2];
+        let (first, last) = if include_pad { (-low, length + high) } else { (0, length) };
+        let line: Vec<f64> = (0..shape[axis] as i64)
+            .map(|window| {
+                let start = window * windows.stride[axis - 2] as i64 - windows.pad_low[axis - 2];
+                let positions = (0..windows.kernel[axis - 2] as i64)
+                    .map(|offset| start + offset * windows.dilation[axis - 2] as i64);
+                positions.filter(|position| (first..last).contains(position)).count().max(1) as f64
+            })
+            .collect();
+        counts = counts.iter().flat_map(|&outer| line.iter().map(move |&inner| outer * inner)).collect();
+    }
+    let uniform = counts.iter().all(|&count| count == counts[0]);
+    let divisor = if uniform {
+        sum.splat(counts.first().copied().unwrap_or(1.0))
+    } else {
+        let counts = call.builder().constant(Literal::new(&shape[2..], &counts)).cast(x.dtype());
+        counts.broadcast(&shape, &(2..shape.rank()).collect::<Vec<_>>())
+    };
+    Ok(vec![sum / divisor])
+}
+
+/// `LpPool`
+pub(super) fn lp_pool<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
+    let x = call.float(0)?;
+    let windows = settled(call, x)?.0;
+    let p = exponent(call)?;
+    let sum = call.push(Op::Window(windows.over(WindowKind::Sum)), &[powers(x, p)])?;
+    Ok(vec![root(sum, p)])
+}
+
+/// `GlobalAveragePool`
+pub(super) fn global_average_pool<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
+    let (x, axes) = global(call)?;
+    Ok(vec![x.mean(&axes).reshape(&x.shape().with_ones(&axes))])
+}
+
+/// `GlobalMaxPool`
+pub(super) fn global_max_pool<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
+    let (x, axes) = global(call)?;
+    Ok(vec![x.reduce(ReduceOp::Max, &axes).reshape(&x.shape().with_ones(&axes))])
+}
+
+/// `GlobalLpPool`
+pub(super) fn global_lp_pool<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
+    let (x, axes) = global(call)?;
+    let p = exponent(call)?;
+    Ok(vec![root(powers(x, p).sum(&axes), p).reshape(&x.shape().with_ones(&axes))])
+}
+
+/// `MaxUnpool`
+pub(super) fn max_unpool<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
+    let (x, index) = (call.input(0)?, call.index(1)?);
+    let node = call.node();
+    let shape = x.shape();
+    if shape.rank() < 3 {
+        return Err(node.error(format_args!("the input {shape} must have rank 3 or more")));
+    }
+    call.expect_shape(index, &shape, "I")?;
+    let windows = Windows::read_pool(node, shape.rank() - 2)?;
+    let mut natural = shape.to_vec();
+    for axis in 2..shape.rank() {
+        let at = axis - 2;
+        let length = (shape[axis] as i64 - 1).saturating_mul(windows.stride[at] as i64) + windows.kernel[at] as i64
+            - windows.pad_low[at]
+            - windows.pad_high[at];
+        natural[axis] = usize::try_from(length)
+            .map_err(|_| node.error(format_args!("axis {axis} of the result would have length {length}")))?;
+    }
+    let natural = call.checked_shape(&natural)?;
+    let zero = call.builder().splat(&TensorType::new(x.dtype(), [natural.elements()]), 0.0);
+    let count = shape.elements();
+    let flat = |e: Expr<'b>| e.reshape(&Shape::new(&[count]));
+    let unpooled = zero.scatter(0, ScatterOp::Set, flat(index), flat(x)).reshape(&natural);
+    let Some(wanted) = call.known_lengths(2)? else { return Ok(vec![unpooled]) };
+    let wanted = call.checked_shape(&wanted)?;
+    if wanted.rank() != shape.rank() {
+        return Err(node.error(format_args!("output_shape {wanted} has not the rank of the input {shape}")));
+    }
+    let rank = shape.rank();
+    let high: Vec<i64> = (0..rank).map(|axis| wanted[axis] as i64 - natural[axis] as i64).collect();
+    let zero = call.builder().splat(&TensorType::scalar(x.dtype()), 0.0);
+    Ok(vec![unpooled.pad(zero, &vec![0; rank], &high, &vec![0; rank])])
+}
+
+/// Settled windows, and the padding before and after each spatial axis that the attributes ask for.
+fn settled<'b>(call: &Call<'_, 'b>, x: Expr<'b>) -> Result<(Windows, Vec<(i64, i64)>)> {
+    let (node, shape) = (call.node(), x.shape());
+    if shape.rank() < 3 {
+        return Err(node.error(format_args!("the input {shape} must have rank 3 or more")));
+    }
+    let ceil = node.flag("ceil_mode", false)?;
+    let mut windows = Windows::read_pool(node, shape.rank() - 2)?;
+    let (low, asked) = (windows.pad_low.clone(), windows.pad_high.clone());
+    windows.settle(node, &shape[2..], ceil)?;
+    // Padding chosen automatically counts as asked for; what rounding up adds does not.
+    let pads = (0..low.len()).map(|axis| match windows.auto_pad {
+        super::spatial::AutoPad::Explicit => (low[axis], asked[axis]),
+        _ => (windows.pad_low[axis], windows.pad_high[axis]),
+    });
+    let pads = pads.collect();
+    Ok((windows, pads))
+}
+
+impl Windows {
+    fn over(&self, kind: WindowKind) -> WindowOp {
+        let extend = |lengths: &[usize]| [&[1, 1], lengths].concat();
+        let pads = |lengths: &[i64]| [&[0, 0], lengths].concat();
+        WindowOp {
+            kind,
+            window: extend(&self.kernel),
+            stride: extend(&self.stride),
+            dilation: extend(&self.dilation),
+            pad_low: pads(&self.pad_low),
+            pad_high: pads(&self.pad_high),
+        }
+    }
+}
+
+fn global<'b>(call: &Call<'_, 'b>) -> Result<(Expr<'b>, Vec<usize>)> {
+    let x = call.input(0)?;
+    if x.rank() < 2 || x.dtype() == DType::Bool {
+        return Err(call.node().error(format_args!("the input {} must be numbers of rank 2 or more", x.ty())));
+    }
+    Ok((x, (2..x.rank()).collect()))
+}
+
+fn exponent(call: &Call<'_, '_>) -> Result<i64> {
+    match call.node().int("p", 2)? {
+        p if p >= 1 => Ok(p),
+        p => Err(call.node().attribute_error("p", format_args!("is {p}, not positive"))),
+    }
+}
+
+/// `|x|^p`
+pub(super) fn powers<'b>(x: Expr<'b>, p: i64) -> Expr<'b> {
+    match p {
+        1 => x.abs(),
+        2 => x * x,
+        _ => x.abs().binary(BinaryOp::Pow, x.splat(p as f64)),
+    }
+}
+
+/// `x^(1/p)` of what is not negative, with a gradient of 0 where it is 0.
+pub(super) fn root<'b>(x: Expr<'b>, p: i64) -> Expr<'b> {
+    if p == 1 {
+        return x;
+    }
+    let empty = x.eq(x.splat(0.0));
+    let safe = empty.select(x.splat(1.0), x);
+    let root = if p == 2 { safe.sqrt() } else { safe.pow(x.splat(1.0 / p as f64)) };
+    empty.select(x.splat(0.0), root)
+}
