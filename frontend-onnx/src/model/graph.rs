@@ -95,10 +95,10 @@ impl Initializer {
 }
 
 /// One application of an operator.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Default)]
 pub struct Node {
-    /// The name for messages: the file's, or else made up, unique in its graph, from operator and output. Never empty. Names in the
-    /// file may repeat.
+    /// The name for messages: the file's, or else made up, unique in its graph, from operator
+    /// and output. Never empty in a model that was read; names in the file may repeat.
     pub name: String,
     /// The operator.
     pub op_type: String,
