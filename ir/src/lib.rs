@@ -4,6 +4,8 @@
 //! comfortably through [`Expr`] handles. This crate knows nothing of ONNX, of machine code or of files.
 
 mod builder;
+mod check;
+mod eval;
 mod expr;
 mod graph;
 mod infer;
@@ -12,12 +14,16 @@ mod names;
 mod op;
 mod text;
 mod types;
+mod view;
 
 pub use builder::{Builder, inline, inline_all, rebuild};
+pub use check::{CheckError, CheckFault};
+pub use eval::{EvalError, Limits, eval, eval_op, eval_op_with, eval_with};
 pub use expr::Expr;
 pub use graph::{Graph, Input, Node, Origin, Types, Value};
 pub use infer::{Fault, TypeError, infer};
 pub use literal::{Element, Literal};
 pub use op::*;
-pub use text::{ShortDisplay, print};
+pub use text::{ParseError, ParseErrorKind, ShortDisplay, parse, parse_all, print};
 pub use types::{DType, Shape, TensorType};
+pub use view::{Edge, GraphView, Visited};
