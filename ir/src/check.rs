@@ -33,7 +33,7 @@ pub enum CheckFault {
     InputName(String),
     /// The node is ill-typed.
     #[error(transparent)]
-    Type(#[from] TypeError),
+    Type(Box<TypeError>),
     /// The stored type is not the inferred one.
     #[error("its type is not what its operator and operands imply")]
     StoredType,
@@ -100,7 +100,8 @@ impl Graph {
             (Op::Input(_), _) | (_, Some(_)) => Err(CheckFault::InputPlace),
             (op, None) => {
                 let operands: Vec<&Node> = node.operands.iter().map(|&operand| self.node(operand)).collect();
-                if infer(op, &operands)? == node.types { Ok(()) } else { Err(CheckFault::StoredType) }
+                let inferred = infer(op, &operands).map_err(|error| CheckFault::Type(Box::new(error)))?;
+                if inferred == node.types { Ok(()) } else { Err(CheckFault::StoredType) }
             }
         }
     }

@@ -276,6 +276,9 @@ impl WindowOp {
             if window == 0 || stride == 0 || dilation == 0 {
                 return Err(attribute("window", "and stride and dilation must be at least 1"));
             }
+            if window.max(stride).max(dilation) > 1 << 40 {
+                return Err(Fault::TooLarge);
+            }
             let reach = (window as i128 - 1) * dilation as i128 + 1;
             let padded = shape[axis] as i128 + self.pad_low[axis] as i128 + self.pad_high[axis] as i128;
             let windows = if padded < reach { 0 } else { (padded - reach) / stride as i128 + 1 };
@@ -345,7 +348,7 @@ fn gather(axis: usize, t: &[&TensorType]) -> Result<TensorType> {
 
 fn check_scan(scan: &ScanOp, t: &[&TensorType]) -> Result<Types> {
     let body = &scan.body;
-    let fixed = scan.constants + scan.carries;
+    let fixed = scan.constants.saturating_add(scan.carries);
     if t.len() < fixed || body.outputs().len() < scan.carries {
         return Err(attribute("carries", "are more than there are operands or body outputs"));
     }

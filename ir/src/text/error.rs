@@ -57,7 +57,7 @@ pub enum ParseErrorKind {
     },
     /// The node is ill-typed.
     #[error(transparent)]
-    Type(#[from] TypeError),
+    Type(Box<TypeError>),
     /// A type whose size in bytes overflows.
     #[error("the type is too large")]
     TypeTooLarge,

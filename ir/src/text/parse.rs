@@ -141,7 +141,10 @@ impl<'t> Parser<'t> {
             body,
         };
         let op = described.construct()?;
-        let value = scope.builder.push(op, &operands).map_err(|error| position.error(error.into()))?;
+        let value = scope
+            .builder
+            .push(op, &operands)
+            .map_err(|error| position.error(ParseErrorKind::Type(Box::new(error))))?;
         check_annotation(scope, value, &described)?;
         scope.values.insert(label, value);
         Ok(())
