@@ -7,7 +7,7 @@ use std::path::PathBuf;
 /// The result of reading a model.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// The opset versions of the `ai.onnx` domain that are read.
+/// The opset versions of the `ai.onnx` domain that are read, besides nodes of older ones that mean the same.
 pub const SUPPORTED_OPSETS: RangeInclusive<i64> = 7..=28;
 
 /// What is wrong with a model. The message says what and where, [`Error::help`] what to do about it.
@@ -167,9 +167,9 @@ pub enum Error {
         source_input: Option<String>,
     },
     /// The model is larger or deeper than is read.
-    #[error("the model has {what}, more than the limit of {limit}")]
+    #[error("the model has {what}; the limit is {}", Grouped(*limit))]
     Limit {
-        /// What is too much, such as `1,200,000 nodes after inlining`.
+        /// What is too much, such as `1,200,000 nodes`.
         what: String,
         /// The limit.
         limit: u64,

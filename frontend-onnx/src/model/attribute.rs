@@ -102,6 +102,11 @@ impl Attributes {
         self.0.insert(name.into(), attribute)
     }
 
+    /// Takes an attribute out.
+    pub fn remove(&mut self, name: &str) -> Option<Attribute> {
+        self.0.remove(name)
+    }
+
     /// All attributes in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Attribute)> {
         self.0.iter().map(|(name, attribute)| (name.as_str(), attribute))

@@ -29,9 +29,22 @@ pub(super) fn known_kind(bytes: &[u8]) -> Option<NotOnnx> {
 
 /// Why the decoder stopped: the position where a cut-off file ends, or else the decoder's words.
 pub(super) fn explain(bytes: &[u8], error: &prost::DecodeError) -> NotOnnx {
-    truncation(bytes).unwrap_or_else(|| NotOnnx::Malformed {
-        what: error.to_string().trim_start_matches("failed to decode Protobuf message: ").to_owned(),
-    })
+    truncation(bytes).unwrap_or_else(|| NotOnnx::Malformed { what: decoder_words(error) })
+}
+
+/// What the decoder says, with the place next to the fault alone: its own text has one for each level.
+pub(super) fn decoder_words(error: &prost::DecodeError) -> String {
+    let text = error.to_string();
+    let mut rest = text.trim_start_matches("failed to decode Protobuf message: ");
+    let mut place = None;
+    while let Some((part, after)) = rest.split_once(": ")
+        && part.contains('.')
+        && !part.contains(' ')
+    {
+        place.get_or_insert(part);
+        rest = after;
+    }
+    place.map_or_else(|| rest.to_owned(), |place| format!("{rest} in {place}"))
 }
 
 /// Walks the fields of a `ModelProto` to one that wants more bytes than there are. `None` where they are not those

@@ -106,7 +106,8 @@ pub struct Node {
     pub domain: String,
     /// Which of the overloads of a model-local function; empty as a rule.
     pub overload: String,
-    /// The version of the domain's opset that holds for this node; 0 for a domain that is not imported.
+    /// The version of the domain's opset that holds for this node, for `ai.onnx` 7 to 28; 0 for a domain that is not
+    /// imported. Nodes of older versions that mean the same in version 7 are of version 7.
     pub opset: i64,
     /// The inputs by position; `None` where an optional one is left out. Trailing ones that are left out are dropped.
     pub inputs: Vec<Option<String>>,

@@ -5,7 +5,6 @@ use super::graph::{Function, FunctionId, GraphModel, Node, ValueInfo};
 use super::order::{Place, settle};
 use super::parse::MAX_BODY_DEPTH;
 use super::{Model, ReadOptions};
-use crate::error::Grouped;
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -120,7 +119,7 @@ impl<'m> Inliner<'m> {
             return Err(Error::invalid(format!("a function calls itself: {}", chain.join(" → "))));
         }
         if self.calls.len() == MAX_CALL_DEPTH {
-            let what = format!("calls of functions nested more than {MAX_CALL_DEPTH} deep");
+            let what = format!("functions that call each other more than {MAX_CALL_DEPTH} deep");
             return Err(Error::Limit { what, limit: MAX_CALL_DEPTH as u64 });
         }
         for (kind, given, formal) in [
@@ -299,13 +298,12 @@ impl<'m> Inliner<'m> {
             }
             (None, _) => {
                 let limit = self.options.max_nodes as u64;
-                let what = format!("more than {} nodes when its functions are inlined", Grouped(limit));
+                let what = "too many nodes when its functions are inlined".to_owned();
                 Err(Error::Limit { what, limit })
             }
             (_, None) => {
                 let limit = self.options.max_nodes.saturating_mul(BYTES_PER_NODE) as u64;
-                let what =
-                    format!("more than {} bytes of names when its functions are inlined", Grouped(limit));
+                let what = "too many bytes of names when its functions are inlined".to_owned();
                 Err(Error::Limit { what, limit })
             }
         }

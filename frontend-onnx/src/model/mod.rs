@@ -7,6 +7,7 @@ mod external;
 mod function;
 mod graph;
 mod inline;
+mod legacy;
 mod map;
 mod order;
 mod parse;

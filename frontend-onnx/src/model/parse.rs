@@ -4,6 +4,7 @@ use super::attribute::{Attribute, Attributes};
 use super::external::Externals;
 use super::function::read_function;
 use super::graph::{Dim, GraphModel, Initializer, Node, ValueInfo, ValueType};
+use super::legacy::modernise;
 use super::order::{Place, settle};
 use super::read_tensor::{data_type, sparse, tensor};
 use super::{DataType, ExternalData, Model, ReadOptions};
@@ -85,8 +86,9 @@ pub(super) fn opset_versions(imports: &[OperatorSetIdProto]) -> Result<BTreeMap<
     Ok(versions)
 }
 
+/// Versions before the first supported one are left to each node: most operators did not change.
 fn check_opset(domain: &str, version: i64) -> Result<i64> {
-    if domain.is_empty() && !SUPPORTED_OPSETS.contains(&version) {
+    if domain.is_empty() && !(1..=*SUPPORTED_OPSETS.end()).contains(&version) {
         return Err(Error::Opset { domain: String::new(), version, known: SUPPORTED_OPSETS });
     }
     Ok(version)
@@ -196,6 +198,7 @@ impl Reader<'_> {
                 return Err(node.attribute_error(&name, "is given twice"));
             }
         }
+        modernise(&mut node)?;
         Ok(node)
     }
 

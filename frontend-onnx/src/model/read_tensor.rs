@@ -1,5 +1,6 @@
 //! `TensorProto` to [`TensorData`].
 
+use super::diagnose::decoder_words;
 use super::dtype::DataType;
 use super::external::Externals;
 use super::tensor::{TensorData, byte_size, element_count};
@@ -13,9 +14,7 @@ use prost::Message;
 /// Reads a file that holds one tensor, such as the `.pb` files beside a test model.
 pub fn read_tensor_proto(bytes: impl Into<Bytes>) -> Result<TensorData> {
     let proto = TensorProto::decode(bytes.into()).map_err(|error| {
-        let words = error.to_string();
-        let words = words.trim_start_matches("failed to decode Protobuf message: ");
-        Error::tensor("", format!("it is not valid protobuf ({})", Escaped(words)))
+        Error::tensor("", format!("it is not valid protobuf ({})", Escaped(&decoder_words(&error))))
     })?;
     tensor(proto, &mut Externals::new(&ExternalData::None, &ReadOptions::default(), None))
 }
