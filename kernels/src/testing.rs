@@ -44,6 +44,5 @@ impl Numbers for f64 {
 
 /// Whether `value` is `expected` up to the rounding of a sum of `terms` products of numbers in -1..1.
 pub fn close<T: Numbers>(value: T, expected: f64, terms: usize) -> bool {
-    (value.to_f64() - expected).abs()
-        <= T::EPSILON * (0.5 * terms as f64 + 4.0 + 2.0 * expected.abs())
+    (value.to_f64() - expected).abs() <= T::EPSILON * (0.5 * terms as f64 + 4.0 + 2.0 * expected.abs())
 }

@@ -18,7 +18,8 @@ pub(super) unsafe fn run<T: Element>(
     let inputs: usize = conv.input.iter().product();
     let outputs: usize = conv.output.iter().product();
     let taps: usize = conv.kernel.iter().product();
-    let (group_in, group_out) = (conv.in_channels / conv.groups, conv.out_channels / conv.groups);
+    let groups = conv.groups.max(1);
+    let (group_in, group_out) = (conv.in_channels / groups, conv.out_channels / groups);
     let (channels, positions) = match form {
         ConvForm::Forward => (conv.batch * conv.out_channels, outputs),
         ConvForm::InputGradient => (conv.batch * conv.in_channels, inputs),

@@ -1,6 +1,17 @@
 //! Convolutions in one to three dimensions, and their gradients.
 
 mod generic;
+mod implicit;
+mod patches;
+mod shape;
+mod source;
+#[cfg(test)]
+mod tests;
+mod weights;
+
+use implicit::Implicit;
+use shape::Shape;
+use weights::Weights;
 
 use crate::{Element, Epilogue, Team, Tier};
 
@@ -54,8 +65,16 @@ pub struct Conv {
 impl Conv {
     /// The bytes of scratch memory that `form` needs with a team of at most `threads` threads.
     pub fn scratch_bytes<T: Element>(&self, form: ConvForm, threads: usize) -> usize {
-        let _ = (form, threads);
-        0
+        let threads = threads.max(1);
+        if self.is_degenerate() {
+            return 0;
+        }
+        match form {
+            ConvForm::WeightGradient => weights::Layout::new::<T>(self, threads).total,
+            ConvForm::Forward | ConvForm::InputGradient => {
+                implicit::Layout::new::<T>(&Shape::new(self, form), form, threads).total
+            }
+        }
     }
 
     /// Overwrites `y` with the convolution of `x` and `w`. The epilogue sees output channels (counted over all
@@ -129,8 +148,36 @@ impl Conv {
         scratch: *mut u8,
         team: &Team,
     ) {
-        let _ = (tier, scratch, team);
         // SAFETY: the caller's promise.
-        unsafe { generic::run(self, form, first, second, result, epilogue) }
+        unsafe {
+            if self.is_degenerate() {
+                return generic::run(self, form, first, second, result, epilogue);
+            }
+            let scratch = scratch.add(scratch.align_offset(64));
+            match form {
+                ConvForm::WeightGradient => {
+                    let layout = weights::Layout::new::<T>(self, team.threads());
+                    let (conv, x, dy, dw) = (*self, first, second, result);
+                    Weights { conv, layout, tier, team, x, dy, dw, scratch }.run();
+                }
+                ConvForm::Forward | ConvForm::InputGradient => {
+                    let shape = Shape::new(self, form);
+                    let layout = implicit::Layout::new::<T>(&shape, form, team.threads());
+                    let (source, weights, target) = (first, second, result);
+                    Implicit { shape, layout, tier, team, source, weights, target, epilogue, scratch }
+                        .run(self);
+                }
+            }
+        }
+    }
+
+    /// Whether some size is zero, so that there is nothing to multiply.
+    fn is_degenerate(&self) -> bool {
+        let Conv { batch, groups, in_channels, out_channels, input, kernel, output, .. } = self;
+        let volume = |sizes: &[usize; 3]| sizes.contains(&0);
+        [*batch, *groups, *in_channels, *out_channels].contains(&0)
+            || volume(input)
+            || volume(kernel)
+            || volume(output)
     }
 }

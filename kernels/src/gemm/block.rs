@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::pack::{Panels, panel};
 use super::tile::Tile;
 use crate::Epilogue;
-use crate::simd::{Kernel, Vector, WIDE};
+use crate::simd::{Kernel, Vector};
 
 /// Bytes of a column of B (or of a row of A) that are multiplied before the next panel's turn.
 const K_BYTES: usize = 1536;
@@ -13,6 +13,8 @@ const K_BYTES: usize = 1536;
 const PACKED_ROWS: usize = 192;
 /// Rows of a tile that are finished before the epilogue sees them.
 const EPILOGUE_ROWS: usize = 32;
+/// Rows of B that are read side by side when streaming.
+const STREAMED_ROWS: usize = 16;
 /// Elements in a row of the widest tile of any tier, in bytes.
 const PANEL_BYTES: usize = 3 * 64;
 
@@ -47,6 +49,8 @@ pub struct Block<'a, T, P> {
     pub b: &'a P,
     /// What to do with B.
     pub reading: Reading,
+    /// Whether B is so large that few rows should read it in the order of memory, as far as possible.
+    pub streams: bool,
     /// C, from row 0 and column 0.
     pub c: *mut T,
     /// From one row of C to the next.
@@ -93,8 +97,12 @@ impl<T: crate::Element, P: Panels<T>> Kernel<T> for &Block<'_, T, P> {
 impl<T: crate::Element, P: Panels<T>> Block<'_, T, P> {
     #[inline(always)]
     unsafe fn run<V: Vector<Item = T>>(&self) {
-        let single = self.reading == Reading::InPlace && self.rows.len() <= V::ROWS;
-        let most_k = if single { self.k.max(1) } else { K_BYTES / size_of::<T>() };
+        let most_k = match self.reading {
+            Reading::InPlace if self.rows.len() > V::ROWS => K_BYTES / size_of::<T>(),
+            Reading::InPlace if self.rows.len() <= 2 && self.streams => STREAMED_ROWS,
+            Reading::InPlace => self.k,
+            Reading::CopiedOnTheWay | Reading::Packed => K_BYTES / size_of::<T>(),
+        };
         let most_rows = if self.pack_a { PACKED_ROWS / V::ROWS * V::ROWS } else { self.rows.len().max(1) };
         for (first, k) in balanced(0..self.k, most_k) {
             for (row, rows) in balanced(self.rows.clone(), most_rows) {
@@ -131,15 +139,13 @@ impl<T: crate::Element, P: Panels<T>> Block<'_, T, P> {
         let mut column = self.columns.start;
         while column < self.columns.end {
             let left = self.columns.end - column;
-            let wide = self.reading == Reading::InPlace && rows <= 2 && left > V::VECTORS * V::LANES;
-            let most = if wide { WIDE / rows } else { V::VECTORS };
+            // Without a panel, few rows may take wider tiles.
+            let single = self.reading == Reading::InPlace && rows <= V::ROWS;
+            let most = if single { V::TILES[rows - 1].len() } else { V::VECTORS };
             let vectors = left.div_ceil(V::LANES).min(most);
             let width = left.min(vectors * V::LANES);
-            // A wide tile comes in one width only.
-            let (vectors, width) =
-                if wide && vectors < most { (V::VECTORS, V::VECTORS * V::LANES) } else { (vectors, width) };
             // SAFETY: the caller's promise.
-            unsafe { self.panel::<V>(row, rows, first, k, column, width, vectors, most) };
+            unsafe { self.panel::<V>(row, rows, first, k, column, width, vectors) };
             column += width;
         }
     }
@@ -155,7 +161,6 @@ impl<T: crate::Element, P: Panels<T>> Block<'_, T, P> {
         column: usize,
         width: usize,
         vectors: usize,
-        most: usize,
     ) {
         // SAFETY: the caller's promise.
         unsafe {
@@ -170,7 +175,6 @@ impl<T: crate::Element, P: Panels<T>> Block<'_, T, P> {
                 self.b.pack::<V>(column, width, padded, first, k, packed);
             }
             let in_place = self.b.in_place(first, column).unwrap_or((packed, 0));
-            let table = V::TILES;
             let mut pending = row;
             for (start, height) in balanced(row..row + rows, V::ROWS) {
                 let own = self.reading == Reading::InPlace;
@@ -196,11 +200,7 @@ impl<T: crate::Element, P: Panels<T>> Block<'_, T, P> {
                     tail: width - (vectors - 1) * V::LANES,
                     accumulate: self.accumulate || first > 0,
                 };
-                if vectors > V::VECTORS {
-                    V::WIDE_TILES[(most == WIDE / 2) as usize](&tile);
-                } else {
-                    table[height - 1][vectors - 1](&tile);
-                }
+                V::TILES[height - 1][vectors - 1](&tile);
                 if first + k == self.k
                     && let Some(epilogue) = self.epilogue
                 {

@@ -89,8 +89,9 @@ pub unsafe fn panel<V: Vector>(
                 let until = (done_rows + 16).min(rows / 4 * 4);
                 for l in (0..whole).step_by(4) {
                     for r in (done_rows..until).step_by(4) {
-                        let from = from.offset(l as isize * lane).add(r);
-                        V::Item::transpose4(from, lane, out.add(r * padded + l), padded);
+                        let line = |i: usize| from.offset((l + i) as isize * lane).add(r);
+                        let lines = [line(0), line(1), line(2), line(3)];
+                        V::Item::transpose4(lines, out.add(r * padded + l), padded);
                     }
                 }
                 for l in whole..width {

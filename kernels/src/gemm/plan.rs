@@ -7,6 +7,8 @@ use super::block::{Reading, scratch_elements};
 const IN_PLACE_BYTES: usize = 64 << 10;
 /// B is read in place, whatever its size, if there are no more rows than this.
 const IN_PLACE_ROWS: usize = 8;
+/// B is streamed by few rows if it is larger than this.
+const STREAMED_BYTES: usize = 768 << 10;
 /// Multiplications worth a thread of their own.
 const CHUNK_WORK: usize = 200_000;
 
@@ -25,6 +27,8 @@ pub struct Plan {
     pub method: Method,
     /// Parts of the batch, the rows and the columns.
     pub parts: [usize; 3],
+    /// Whether B comes from far away.
+    pub streams: bool,
     /// Elements of scratch memory in common.
     pub common: usize,
     /// Elements of scratch memory for each worker.
@@ -42,7 +46,14 @@ impl Plan {
                 (0, scratch_elements::<T>(gemm.m, gemm.k, pack_a, reading).next_multiple_of(64))
             }
         };
-        Plan { method, parts: parts(gemm, method, threads), common: common.next_multiple_of(64), own }
+        let streams = gemm.k * gemm.n * size_of::<T>() > STREAMED_BYTES;
+        Plan {
+            method,
+            streams,
+            parts: parts(gemm, method, threads),
+            common: common.next_multiple_of(64),
+            own,
+        }
     }
 
     /// Bytes of scratch memory, with room for alignment.

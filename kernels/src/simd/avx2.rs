@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Kernel, Vector, WIDE};
+use super::{Kernel, Vector};
 use crate::gemm::tile::{Tile, TileFunction, compute};
 
 /// 8 lanes of `f32`.
@@ -28,8 +28,8 @@ unsafe fn tile<V: Vector, const R: usize, const N: usize>(tile: &Tile<V::Item>) 
 }
 
 macro_rules! row {
-    ($vector:ty, $rows:literal) => {
-        &[tile::<$vector, $rows, 1>, tile::<$vector, $rows, 2>]
+    ($vector:ty, $rows:literal: $($vectors:literal)*) => {
+        &[$(tile::<$vector, $rows, $vectors>),*]
     };
 }
 
@@ -46,15 +46,13 @@ macro_rules! vector {
             const ROWS: usize = 6;
             const VECTORS: usize = 2;
             const TILES: &'static [&'static [TileFunction<$item>]] = &[
-                row!($name, 1),
-                row!($name, 2),
-                row!($name, 3),
-                row!($name, 4),
-                row!($name, 5),
-                row!($name, 6),
+                row!($name, 1: 1 2 3 4 5 6 7 8),
+                row!($name, 2: 1 2 3 4),
+                row!($name, 3: 1 2 3),
+                row!($name, 4: 1 2),
+                row!($name, 5: 1 2),
+                row!($name, 6: 1 2),
             ];
-            const WIDE_TILES: [TileFunction<$item>; 2] =
-                [tile::<$name, 1, WIDE>, tile::<$name, 2, { WIDE / 2 }>];
 
             #[inline(always)]
             unsafe fn zero() -> Self {

@@ -25,10 +25,8 @@ pub trait Vector: Copy + 'static {
     const ROWS: usize;
     /// Vectors in a row of the largest tile of a matrix product.
     const VECTORS: usize;
-    /// The tile kernels, by rows - 1 and vectors - 1.
+    /// The tile kernels, by rows - 1 and vectors - 1; with few rows they have more vectors than `VECTORS`.
     const TILES: &'static [&'static [TileFunction<Self::Item>]];
-    /// Tile kernels for one row and for two, with more vectors: `WIDE` of them and half as many.
-    const WIDE_TILES: [TileFunction<Self::Item>; 2];
 
     unsafe fn zero() -> Self;
     unsafe fn splat(value: Self::Item) -> Self;
@@ -49,9 +47,6 @@ pub trait Vector: Copy + 'static {
     unsafe fn load_even(from: *const Self::Item) -> Self;
 }
 
-/// The number of vectors in a row of the wide tile kernel for one row.
-pub const WIDE: usize = 8;
-
 /// Code to be compiled for every instruction set. `call` must be `#[inline(always)]`.
 pub trait Kernel<T> {
     /// Runs the code.
@@ -69,20 +64,20 @@ pub trait Lanes: Sized {
     /// Whatever the kernel asks for; and the processor must have the tier.
     unsafe fn dispatch<K: Kernel<Self>>(tier: Tier, kernel: K);
 
-    /// Writes the transpose of a block of 4 by 4: `to[j * to_row + i] = from[i * from_row + j]`.
+    /// Writes the transpose of a block of 4 by 4: `to[j * to_row + i] = from[i][j]`.
     ///
     /// # Safety
     /// The pointers must be valid for the elements named.
-    unsafe fn transpose4(from: *const Self, from_row: isize, to: *mut Self, to_row: usize);
+    unsafe fn transpose4(from: [*const Self; 4], to: *mut Self, to_row: usize);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-unsafe fn transpose4_f32(from: *const f32, from_row: isize, to: *mut f32, to_row: usize) {
+unsafe fn transpose4_f32(from: [*const f32; 4], to: *mut f32, to_row: usize) {
     use std::arch::x86_64::*;
     // SAFETY: the caller's promise; SSE is part of x86-64.
     unsafe {
-        let mut rows: [__m128; 4] = std::array::from_fn(|i| _mm_loadu_ps(from.offset(i as isize * from_row)));
+        let mut rows: [__m128; 4] = from.map(|line| _mm_loadu_ps(line));
         let [r0, r1, r2, r3] = &mut rows;
         _MM_TRANSPOSE4_PS(r0, r1, r2, r3);
         for (j, row) in rows.into_iter().enumerate() {
@@ -95,11 +90,11 @@ unsafe fn transpose4_f32(from: *const f32, from_row: isize, to: *mut f32, to_row
 use transpose4_any as transpose4_f32;
 
 #[inline(always)]
-unsafe fn transpose4_any<T: Copy>(from: *const T, from_row: isize, to: *mut T, to_row: usize) {
+unsafe fn transpose4_any<T: Copy>(from: [*const T; 4], to: *mut T, to_row: usize) {
     for i in 0..4 {
         for j in 0..4 {
             // SAFETY: the caller's promise.
-            unsafe { *to.add(j * to_row + i) = *from.offset(i as isize * from_row).add(j) };
+            unsafe { *to.add(j * to_row + i) = *from[i].add(j) };
         }
     }
 }
@@ -122,9 +117,9 @@ macro_rules! lanes {
             }
 
             #[inline(always)]
-            unsafe fn transpose4(from: *const Self, from_row: isize, to: *mut Self, to_row: usize) {
+            unsafe fn transpose4(from: [*const Self; 4], to: *mut Self, to_row: usize) {
                 // SAFETY: the caller's promise.
-                unsafe { $transpose4(from, from_row, to, to_row) }
+                unsafe { $transpose4(from, to, to_row) }
             }
         }
     };

@@ -1,7 +1,7 @@
 //! 128-bit vectors as arrays, which the compiler turns into whatever the target has.
 #![allow(clippy::missing_safety_doc)]
 
-use super::{Vector, WIDE};
+use super::Vector;
 use crate::gemm::tile::{Tile, TileFunction, compute};
 
 /// Lanes that are added and multiplied one by one, as far as this source goes.
@@ -21,8 +21,8 @@ unsafe fn tile<V: Vector, const R: usize, const N: usize>(tile: &Tile<V::Item>) 
 }
 
 macro_rules! row {
-    ($vector:ty, $rows:literal) => {
-        &[tile::<$vector, $rows, 1>, tile::<$vector, $rows, 2>]
+    ($vector:ty, $rows:literal: $($vectors:literal)*) => {
+        &[$(tile::<$vector, $rows, $vectors>),*]
     };
 }
 
@@ -34,10 +34,12 @@ macro_rules! vector {
             const LANES: usize = $lanes;
             const ROWS: usize = 4;
             const VECTORS: usize = 2;
-            const TILES: &'static [&'static [TileFunction<$item>]] =
-                &[row!($name, 1), row!($name, 2), row!($name, 3), row!($name, 4)];
-            const WIDE_TILES: [TileFunction<$item>; 2] =
-                [tile::<$name, 1, WIDE>, tile::<$name, 2, { WIDE / 2 }>];
+            const TILES: &'static [&'static [TileFunction<$item>]] = &[
+                row!($name, 1: 1 2 3 4 5 6 7 8),
+                row!($name, 2: 1 2 3 4),
+                row!($name, 3: 1 2),
+                row!($name, 4: 1 2),
+            ];
 
             #[inline(always)]
             unsafe fn zero() -> Self {

@@ -1,0 +1,373 @@
+//! Forward and input gradient as matrix products: weights times patches.
+
+use std::ops::Range;
+
+use super::Conv;
+use super::patches::Patches;
+use super::shape::{Part, Shape};
+use super::source::Fill;
+use crate::element::Shared;
+use crate::gemm::block::{Block, Reading, scratch_elements};
+use crate::gemm::part_of;
+use crate::{ConvForm, Element, Epilogue, Team, Tier};
+
+/// Images with fewer positions than this are computed side by side, so that few tiles have idle lanes.
+const FEW_POSITIONS: usize = 144;
+/// Positions of images that are computed side by side.
+const SIDE_BY_SIDE: usize = 768;
+/// Multiplications worth a thread of their own.
+const CHUNK_WORK: usize = 200_000;
+
+/// Where things are in scratch memory, and how many images go together.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    /// Images whose source is laid out at a time.
+    images: usize,
+    /// Whether their positions form one long row.
+    side_by_side: bool,
+    /// Whether tiles go straight to the target.
+    direct: bool,
+    /// Whether the weights are reordered.
+    reorders: bool,
+    offsets: usize,
+    weights: usize,
+    planes: usize,
+    temporary: usize,
+    own: usize,
+    own_each: usize,
+    /// Bytes in all.
+    pub total: usize,
+}
+
+impl Layout {
+    pub fn new<T>(shape: &Shape, form: ConvForm, threads: usize) -> Layout {
+        let taps = shape.taps();
+        let widest = (0..shape.parts).map(|part| shape.part(part).columns()).max().unwrap_or(0);
+        let side_by_side = shape.batch > 1 && widest < FEW_POSITIONS && shape.rows >= 8;
+        let work = shape.groups * shape.rows * shape.channels * taps * widest;
+        let images = if side_by_side {
+            (SIDE_BY_SIDE / widest.max(1)).max(1)
+        } else if threads > 1 {
+            (2 * threads * CHUNK_WORK).div_ceil(work.max(1))
+        } else {
+            1
+        };
+        let images = images.min(shape.batch);
+        let direct = shape.parts == 1 && shape.part(0).step == [1; 3] && !side_by_side;
+        let reorders = form == ConvForm::InputGradient && taps > 1;
+        let mut end = 0;
+        let mut take = |bytes: usize| {
+            let start = end;
+            end += bytes.next_multiple_of(64);
+            start
+        };
+        let element = size_of::<T>();
+        let own_each = scratch_elements::<T>(shape.rows, shape.channels * taps, false, Reading::Packed);
+        let own_each = own_each.next_multiple_of(64);
+        let filled = if shape.source.in_place().is_some() { 0 } else { images * shape.all_channels() };
+        let offsets = take(taps * size_of::<usize>());
+        let all_weights = shape.groups * shape.rows * shape.channels * taps;
+        let weights = take(if reorders { all_weights * element } else { 0 });
+        let planes = take(filled * shape.source.channel() * element);
+        let temporary = take(if direct { 0 } else { images * shape.groups * shape.rows * widest * element });
+        let own = take(own_each * threads * element);
+        let total = end + 64;
+        Layout {
+            images,
+            side_by_side,
+            direct,
+            reorders,
+            offsets,
+            weights,
+            planes,
+            temporary,
+            own,
+            own_each,
+            total,
+        }
+    }
+}
+
+/// One call.
+pub struct Implicit<'a, T> {
+    pub shape: Shape,
+    pub layout: Layout,
+    pub tier: Tier,
+    pub team: &'a Team,
+    pub source: *const T,
+    pub weights: *const T,
+    pub target: *mut T,
+    pub epilogue: Option<Epilogue<T>>,
+    pub scratch: *mut u8,
+}
+
+impl<T: Element> Implicit<'_, T> {
+    /// Computes the whole target.
+    ///
+    /// # Safety
+    /// The pointers must be valid for the shape, the scratch memory for the layout and aligned to 64 bytes; and the
+    /// processor must have the tier.
+    pub unsafe fn run(&self, conv: &Conv) {
+        let shape = &self.shape;
+        // SAFETY: the caller's promise; the threads write to disjoint places.
+        unsafe {
+            let offsets = self.scratch.add(self.layout.offsets).cast::<usize>();
+            for index in 0..shape.parts {
+                let part = shape.part(index);
+                for tap in 0..part.tap_count() {
+                    *offsets.add(part.first_tap + tap) = shape.tap_offset(&part, tap);
+                }
+            }
+            if self.layout.reorders {
+                self.reorder(conv);
+            }
+            let mut image = 0;
+            while image < shape.batch {
+                let images = image..(image + self.layout.images).min(shape.batch);
+                self.fill(images.clone());
+                if !shape.covers {
+                    self.for_channels(images.clone(), |target, _, _| target.write_bytes(0, shape.area()));
+                }
+                for index in 0..shape.parts {
+                    let part = shape.part(index);
+                    if part.columns() > 0 {
+                        self.multiply(&part, images.clone());
+                        if !self.layout.direct {
+                            self.scatter(&part, images.clone());
+                        }
+                    }
+                }
+                if !self.layout.direct {
+                    self.finish(images.clone());
+                }
+                image = images.end;
+            }
+        }
+    }
+
+    fn at<P>(&self, offset: usize) -> *mut P {
+        self.scratch.wrapping_add(offset).cast()
+    }
+
+    /// Runs `task` for every number below `count`, in chunks that are worth it, if each costs about `work`.
+    fn each(&self, count: usize, work: usize, task: impl Fn(usize, usize) + Sync) {
+        let chunks = (count * work / CHUNK_WORK).clamp(1, 4 * self.team.threads()).min(count);
+        self.team.run(chunks, &|chunk, worker| {
+            for number in part_of(count, chunks, chunk, 1) {
+                task(number, worker);
+            }
+        });
+    }
+
+    /// Writes the weights of the input gradient as matrices: for every part and group, rows are input channels and
+    /// columns are (output channel, tap).
+    unsafe fn reorder(&self, conv: &Conv) {
+        let Shape { groups, rows, channels, parts, .. } = self.shape;
+        let all: usize = self.shape.taps();
+        let job = Shared(&raw const *self);
+        const ROWS: usize = 8;
+        let blocks = rows.div_ceil(ROWS);
+        self.each(groups * blocks, ROWS * channels * all * 4, |number, _| {
+            // SAFETY: every block of rows belongs to one thread.
+            unsafe {
+                let job = &*job.get();
+                let (group, row) = (number / blocks, number % blocks * ROWS);
+                let row_end = (row + ROWS).min(rows);
+                for index in 0..parts {
+                    let part = job.shape.part(index);
+                    let taps = part.tap_count();
+                    let to = job.at::<T>(job.layout.weights).add(groups * rows * channels * part.first_tap);
+                    for channel in 0..channels {
+                        for row in row..row_end {
+                            let from = job.weights.add(((group * channels + channel) * rows + row) * all);
+                            let to = to.add(((group * rows + row) * channels + channel) * taps);
+                            if taps == all {
+                                copy_few(from, to, taps);
+                                continue;
+                            }
+                            for tap in 0..taps {
+                                let [t0, t1, t2] = part.tap(tap);
+                                *to.add(tap) = *from.add((t0 * conv.kernel[1] + t1) * conv.kernel[2] + t2);
+                            }
+                        }
+                    }
+                }
+            }
+        });
+    }
+
+    /// Lays the images out.
+    unsafe fn fill(&self, images: Range<usize>) {
+        let (source, channels) = (self.shape.source, self.shape.all_channels());
+        if source.in_place().is_some() {
+            return;
+        }
+        let size: usize = source.sizes.iter().product();
+        let job = Shared(&raw const *self);
+        self.each(images.len() * channels, 2 * source.channel(), |number, _| {
+            // SAFETY: every channel belongs to one thread.
+            unsafe {
+                let job = &*job.get();
+                let from = job.source.add((images.start * channels + number) * size);
+                let to = job.at::<T>(job.layout.planes).add(number * source.channel());
+                T::dispatch(job.tier, &Fill { source, from, to });
+            }
+        });
+    }
+
+    /// The products of a part for some images, to the target or to temporary memory.
+    unsafe fn multiply(&self, part: &Part, images: Range<usize>) {
+        let shape = &self.shape;
+        let count = images.len();
+        let (products, columns) =
+            if self.layout.side_by_side { (1, count * part.columns()) } else { (count, part.columns()) };
+        let k = shape.channels * part.tap_count();
+        let work = products * shape.groups * shape.rows * columns * k;
+        let wanted = (work / CHUNK_WORK).clamp(1, 4 * self.team.threads());
+        let wanted = if self.team.threads() == 1 { 1 } else { wanted.div_ceil(products * shape.groups) };
+        let column_parts = wanted.min(columns.div_ceil(96));
+        let row_parts = wanted.div_ceil(column_parts).min(shape.rows.div_ceil(16));
+        let job = Shared(&raw const *self);
+        self.team.run(products * shape.groups * row_parts * column_parts, &|chunk, worker| {
+            let rows = part_of(shape.rows, row_parts, chunk / column_parts % row_parts, 8);
+            let columns = part_of(columns, column_parts, chunk % column_parts, 48);
+            let number = chunk / (row_parts * column_parts);
+            let (group, image) = (number % shape.groups, number / shape.groups);
+            // SAFETY: the blocks do not overlap.
+            unsafe { (*job.get()).block(part, images.clone(), image, group, rows, columns, worker) };
+        });
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    unsafe fn block(
+        &self,
+        part: &Part,
+        images: Range<usize>,
+        image: usize,
+        group: usize,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        worker: usize,
+    ) {
+        let (shape, layout) = (&self.shape, &self.layout);
+        let (taps, source) = (part.tap_count(), &shape.source);
+        let k = shape.channels * taps;
+        let stride = shape.all_channels() * source.channel();
+        // SAFETY: the caller's promise.
+        unsafe {
+            let data = if source.in_place().is_some() {
+                self.source.add(images.start * stride)
+            } else {
+                self.at::<T>(layout.planes).cast_const()
+            };
+            let data = data.add(image * stride + group * shape.channels * source.channel());
+            let offsets = self.at::<usize>(layout.offsets).add(part.first_tap);
+            let patches = Patches::new(source, data, stride, part.positions, offsets, taps);
+            let all_rows = shape.groups * shape.rows;
+            let (c, c_row) = if layout.direct {
+                let first = (images.start + image) * all_rows + group * shape.rows;
+                (self.target.add(first * shape.area()), shape.area())
+            } else {
+                let row = if layout.side_by_side { images.len() * part.columns() } else { part.columns() };
+                (self.at::<T>(layout.temporary).add((image * all_rows + group * shape.rows) * row), row)
+            };
+            let (a, a_row, a_column) = if layout.reorders {
+                let first = all_rows * shape.channels * part.first_tap + group * shape.rows * k;
+                (self.at::<T>(layout.weights).add(first).cast_const(), k as isize, 1)
+            } else if shape.is_transposed() {
+                (self.weights.add(group * shape.rows * k), 1, shape.rows as isize)
+            } else {
+                (self.weights.add(group * shape.rows * k), k as isize, 1)
+            };
+            let block = Block {
+                rows,
+                columns,
+                k,
+                a,
+                a_row,
+                a_column,
+                pack_a: false,
+                b: &patches,
+                reading: Reading::Packed,
+                streams: false,
+                c,
+                c_row,
+                accumulate: false,
+                epilogue: if layout.direct { self.epilogue } else { None },
+                place: (images.start + image, group * shape.rows),
+                scratch: self.at::<T>(layout.own).add(worker * layout.own_each),
+            };
+            T::dispatch(self.tier, &block);
+        }
+    }
+
+    /// Calls `task` with every channel of the target of some images, the image's number among them and the
+    /// channel's.
+    fn for_channels(&self, images: Range<usize>, task: impl Fn(*mut T, usize, usize)) {
+        let channels = self.shape.groups * self.shape.rows;
+        let job = Shared(&raw const *self);
+        let task = Shared(&raw const task);
+        self.each(images.len() * channels, 2 * self.shape.area(), |number, _| {
+            // SAFETY: this frame outlives the run, `task` only reads what it holds, and channels do not overlap.
+            unsafe {
+                let job = &*job.get();
+                let target = job.target.add((images.start * channels + number) * job.shape.area());
+                (*task.get())(target, number / channels, number % channels);
+            }
+        });
+    }
+
+    /// Moves the result of a part from temporary memory to its places in the target.
+    unsafe fn scatter(&self, part: &Part, images: Range<usize>) {
+        let columns = part.columns();
+        let count = images.len();
+        let rows = self.shape.groups * self.shape.rows;
+        let [_, h, w] = self.shape.sizes;
+        let [_, n1, n2] = part.positions;
+        self.for_channels(images, |target, image, row| {
+            // SAFETY: the temporary memory holds the part; its places are within the target.
+            unsafe {
+                let from = self.at::<T>(self.layout.temporary);
+                let from = if self.layout.side_by_side {
+                    from.add((row * count + image) * columns)
+                } else {
+                    from.add((image * rows + row) * columns)
+                };
+                if part.step == [1; 3] && part.positions == self.shape.sizes {
+                    target.copy_from_nonoverlapping(from, columns);
+                    return;
+                }
+                for line in 0..columns / n2 {
+                    let at0 = part.start[0] + line / n1 * part.step[0];
+                    let at1 = part.start[1] + line % n1 * part.step[1];
+                    let to = target.add((at0 * h + at1) * w + part.start[2]);
+                    for at in 0..n2 {
+                        *to.add(at * part.step[2]) = *from.add(line * n2 + at);
+                    }
+                }
+            }
+        });
+    }
+
+    /// Calls the epilogue on whole channels.
+    unsafe fn finish(&self, images: Range<usize>) {
+        let Some(epilogue) = self.epilogue else { return };
+        let first = images.start;
+        self.for_channels(images, |target, image, channel| {
+            let area = self.shape.area();
+            // SAFETY: the channel is final.
+            unsafe {
+                (epilogue.function)(target, area, 1, area, first + image, channel, 0, epilogue.environment);
+            }
+        });
+    }
+}
+
+/// Copies a few elements without a call.
+#[inline(always)]
+unsafe fn copy_few<T: Copy>(from: *const T, to: *mut T, count: usize) {
+    for index in 0..count {
+        // SAFETY: the caller's promise.
+        unsafe { *to.add(index) = *from.add(index) };
+    }
+}

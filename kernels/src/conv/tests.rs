@@ -1,0 +1,229 @@
+use super::*;
+use crate::testing::{Numbers, close};
+
+const FORMS: [ConvForm; 3] = [ConvForm::Forward, ConvForm::InputGradient, ConvForm::WeightGradient];
+
+/// The lengths of the operands and the result of a form.
+fn lengths(conv: &Conv, form: ConvForm) -> [usize; 3] {
+    let x = conv.batch * conv.in_channels * conv.input.iter().product::<usize>();
+    let y = conv.batch * conv.out_channels * conv.output.iter().product::<usize>();
+    let w = conv.out_channels * (conv.in_channels / conv.groups) * conv.kernel.iter().product::<usize>();
+    match form {
+        ConvForm::Forward => [x, w, y],
+        ConvForm::InputGradient => [y, w, x],
+        ConvForm::WeightGradient => [x, y, w],
+    }
+}
+
+/// The plain sums, in `f64`.
+fn expected(conv: &Conv, form: ConvForm, first: &[f64], second: &[f64]) -> Vec<f64> {
+    let mut result = vec![0.0; lengths(conv, form)[2]];
+    let (into, out) = (conv.in_channels / conv.groups, conv.out_channels / conv.groups);
+    let (inputs, outputs): (usize, usize) = (conv.input.iter().product(), conv.output.iter().product());
+    let taps: usize = conv.kernel.iter().product();
+    let split = |flat: usize, sizes: [usize; 3]| {
+        [flat / (sizes[1] * sizes[2]), flat / sizes[2] % sizes[1], flat % sizes[2]]
+    };
+    for (place, tap) in (0..outputs).flat_map(|place| (0..taps).map(move |tap| (place, tap))) {
+        let (o, t) = (split(place, conv.output), split(tap, conv.kernel));
+        let at: [isize; 3] = std::array::from_fn(|d| {
+            (o[d] * conv.stride[d] + t[d] * conv.dilation[d]) as isize - conv.pad_low[d]
+        });
+        if (0..3).any(|d| at[d] < 0 || at[d] >= conv.input[d] as isize) {
+            continue;
+        }
+        let at = (at[0] as usize * conv.input[1] + at[1] as usize) * conv.input[2] + at[2] as usize;
+        for image in 0..conv.batch {
+            for o in 0..conv.out_channels {
+                for i in 0..into {
+                    let x = (image * conv.in_channels + o / out * into + i) * inputs + at;
+                    let w = (o * into + i) * taps + tap;
+                    let y = (image * conv.out_channels + o) * outputs + place;
+                    match form {
+                        ConvForm::Forward => result[y] += first[x] * second[w],
+                        ConvForm::InputGradient => result[x] += first[y] * second[w],
+                        ConvForm::WeightGradient => result[w] += first[x] * second[y],
+                    }
+                }
+            }
+        }
+    }
+    result
+}
+
+unsafe extern "C" fn negate_and_add_place<T: Numbers>(
+    tile: *mut T,
+    row_stride: usize,
+    rows: usize,
+    columns: usize,
+    batch: usize,
+    row0: usize,
+    column0: usize,
+    _: *const *mut u8,
+) {
+    for i in 0..rows {
+        for j in 0..columns {
+            let place = (batch * 1000 + (row0 + i) * 100 + column0 + j) as f64 / 64.0;
+            let at = unsafe { &mut *tile.add(i * row_stride + j) };
+            *at = T::from_f64(place - at.to_f64());
+        }
+    }
+}
+
+fn check<T: Numbers>(conv: &Conv, tier: Tier, team: &Team, tiled: bool) {
+    for form in FORMS {
+        let [a, b, c] = lengths(conv, form);
+        let (first, second) = (T::sequence(a, 1), T::sequence(b, 2));
+        let mut result = T::sequence(c + 8, 3);
+        let guard = result[c..].to_vec();
+        let bytes = conv.scratch_bytes::<T>(form, team.threads());
+        let mut scratch = vec![0xffu8; bytes + 64];
+        let tiled = tiled && form != ConvForm::WeightGradient;
+        let epilogue = Epilogue { function: negate_and_add_place::<T>, environment: std::ptr::null() };
+        unsafe {
+            let (x, y, z) = (first.as_ptr(), second.as_ptr(), result.as_mut_ptr());
+            conv.run_tier(tier, form, x, y, z, tiled.then_some(epilogue), scratch.as_mut_ptr(), team);
+        }
+        assert!(scratch[bytes..].iter().all(|byte| *byte == 0xff), "scratch overrun {conv:?}");
+        assert!(result[c..] == guard, "result overrun {conv:?}");
+        let wide = |v: &[T]| v.iter().map(|x| x.to_f64()).collect::<Vec<f64>>();
+        let mut wanted = expected(conv, form, &wide(&first), &wide(&second));
+        if tiled {
+            let (rows, columns) = match form {
+                ConvForm::InputGradient => (conv.in_channels, conv.input.iter().product::<usize>()),
+                ConvForm::Forward | ConvForm::WeightGradient => {
+                    (conv.out_channels, conv.output.iter().product())
+                }
+            };
+            for (index, value) in wanted.iter_mut().enumerate() {
+                let (image, row, column) =
+                    (index / (rows * columns), index / columns % rows, index % columns);
+                *value = (image * 1000 + row * 100 + column) as f64 / 64.0 - *value;
+            }
+        }
+        let terms = match form {
+            ConvForm::WeightGradient => conv.batch * conv.output.iter().product::<usize>(),
+            _ => conv.in_channels.max(conv.out_channels) * conv.kernel.iter().product::<usize>(),
+        };
+        for (index, (x, y)) in result[..c].iter().zip(&wanted).enumerate() {
+            assert!(
+                close(*x, *y, terms),
+                "{form:?} {tier:?} tiled {tiled} {conv:?} at {index}: {x:?} is not {y}"
+            );
+        }
+    }
+}
+
+/// A convolution with an output as large as fits, given pads on both sides.
+#[allow(clippy::too_many_arguments)]
+fn conv(
+    [batch, groups, in_channels, out_channels]: [usize; 4],
+    input: [usize; 3],
+    kernel: [usize; 3],
+    stride: [usize; 3],
+    dilation: [usize; 3],
+    pad_low: [isize; 3],
+    pad_high: [isize; 3],
+) -> Conv {
+    let output = std::array::from_fn(|d| {
+        let room = input[d] as isize + pad_low[d] + pad_high[d];
+        let reach = (kernel[d].max(1) - 1) * dilation[d] + 1;
+        if room < reach as isize { 0 } else { (room as usize - reach) / stride[d] + 1 }
+    });
+    Conv { batch, groups, in_channels, out_channels, input, kernel, output, stride, dilation, pad_low }
+}
+
+fn cases() -> Vec<Conv> {
+    let one = [1, 1, 1];
+    let none = [0, 0, 0];
+    vec![
+        conv([1, 1, 1, 1], [1, 1, 1], one, one, one, none, none),
+        conv([2, 1, 3, 5], [1, 7, 9], [1, 3, 3], one, one, [0, 1, 1], [0, 1, 1]),
+        conv([1, 1, 4, 9], [1, 17, 20], [1, 3, 3], one, one, [0, 1, 1], [0, 1, 1]),
+        conv([3, 1, 8, 10], [1, 7, 7], [1, 3, 3], one, one, [0, 1, 1], [0, 1, 1]),
+        conv([2, 1, 9, 17], [1, 14, 14], [1, 3, 3], [1, 2, 2], one, [0, 1, 1], [0, 1, 1]),
+        conv([2, 1, 9, 17], [1, 15, 13], [1, 1, 1], [1, 2, 2], one, none, none),
+        conv([5, 1, 6, 11], [1, 5, 6], one, one, one, none, none),
+        conv([1, 1, 3, 8], [1, 31, 33], [1, 7, 7], [1, 2, 2], one, [0, 3, 3], [0, 3, 3]),
+        conv([1, 1, 3, 8], [1, 32, 32], [1, 8, 8], [1, 8, 8], one, none, none),
+        conv([1, 1, 2, 3], [1, 20, 23], [1, 3, 2], [1, 3, 5], one, [0, 2, 0], [0, 0, 3]),
+        conv([1, 1, 2, 3], [1, 24, 23], [1, 3, 4], [1, 2, 4], [1, 2, 2], [0, 2, 4], [0, 4, 1]),
+        conv([2, 1, 2, 3], [1, 24, 29], [1, 3, 4], [1, 3, 4], [1, 2, 6], [0, 2, 4], [0, 4, 1]),
+        conv([2, 1, 4, 6], [1, 1, 50], [1, 1, 5], [1, 1, 2], [1, 1, 3], [0, 0, 4], [0, 0, 7]),
+        conv([1, 1, 2, 3], [1, 1, 300], [1, 1, 3], one, [1, 1, 128], [0, 0, 256], [0, 0, 0]),
+        conv([1, 1, 1, 2], [1, 1, 40], [1, 1, 3], one, [1, 1, 4096], [0, 0, 8192], none),
+        conv([1, 1, 2, 2], [1, 1, 700], [1, 1, 512], [1, 1, 3], one, [0, 0, 100], [0, 0, 9]),
+        conv([1, 1, 2, 4], [5, 6, 7], [3, 2, 3], [1, 2, 1], [1, 1, 2], [1, 0, 2], [1, 1, 2]),
+        conv([2, 1, 3, 4], [6, 5, 8], [2, 3, 3], [2, 1, 2], [2, 1, 1], [1, 1, 1], [0, 1, 1]),
+        conv([1, 1, 2, 3], [1, 9, 9], [1, 3, 3], one, one, [0, -2, -1], [0, -1, 0]),
+        conv([1, 1, 2, 3], [1, 9, 11], [1, 2, 3], [1, 2, 3], one, [0, -2, -3], [0, -1, -1]),
+        conv([1, 1, 2, 3], [1, 4, 4], [1, 2, 2], one, one, [0, 6, 5], [0, 5, 6]),
+        conv([1, 1, 2, 3], [1, 4, 4], [1, 2, 2], [1, 3, 3], one, [0, 6, 5], [0, 5, 6]),
+        conv([2, 2, 4, 6], [1, 8, 9], [1, 3, 3], one, one, [0, 1, 1], [0, 1, 1]),
+        conv([2, 4, 8, 8], [1, 8, 9], [1, 3, 3], [1, 2, 2], one, [0, 1, 1], [0, 1, 1]),
+        conv([2, 3, 3, 6], [1, 8, 9], [1, 3, 3], one, one, [0, 1, 1], [0, 1, 1]),
+        conv([2, 3, 6, 3], [1, 6, 5], [1, 1, 1], one, one, none, none),
+        conv([2, 5, 5, 5], [1, 7, 7], [1, 3, 3], one, one, [0, 1, 1], [0, 1, 1]),
+        conv([1, 7, 7, 7], [1, 30, 37], [1, 3, 3], one, one, [0, 1, 1], [0, 1, 1]),
+        conv([2, 3, 3, 3], [1, 12, 19], [1, 3, 3], [1, 2, 2], one, [0, 1, 1], [0, 1, 1]),
+        conv([2, 3, 3, 3], [1, 12, 18], [1, 5, 5], one, one, [0, 2, 2], [0, 2, 2]),
+        conv([1, 3, 3, 3], [1, 12, 18], [1, 5, 5], [1, 2, 2], one, [0, 1, 2], [0, 2, 1]),
+        conv([1, 2, 2, 2], [1, 1, 90], [1, 1, 31], one, one, [0, 0, 15], [0, 0, 15]),
+        conv([1, 2, 2, 2], [4, 5, 6], [2, 3, 2], [2, 1, 1], [1, 1, 2], [1, 1, 0], [1, 1, 0]),
+        conv([1, 2, 2, 2], [1, 9, 9], [1, 3, 3], [1, 4, 1], [1, 2, 3], [0, -1, 1], [0, 4, 5]),
+        conv([0, 1, 2, 2], [1, 4, 4], [1, 3, 3], one, one, none, none),
+        conv([1, 1, 0, 2], [1, 4, 4], [1, 3, 3], one, one, none, none),
+        conv([1, 1, 2, 0], [1, 4, 4], [1, 3, 3], one, one, none, none),
+        conv([1, 1, 2, 2], [1, 0, 4], [1, 1, 3], one, one, [0, 2, 0], [0, 1, 0]),
+        conv([1, 1, 2, 2], [1, 2, 4], [1, 3, 3], one, one, none, none),
+        conv([1, 1, 2, 2], [1, 4, 4], [1, 0, 3], one, one, none, none),
+        conv([1, 1, 40, 33], [1, 26, 25], [1, 3, 3], one, one, [0, 1, 1], [0, 1, 1]),
+        conv([6, 1, 20, 19], [1, 12, 12], [1, 3, 3], [1, 2, 2], one, [0, 1, 1], [0, 1, 1]),
+    ]
+}
+
+fn check_all<T: Numbers>() {
+    let teams = [Team::new(1), Team::new(3)];
+    for tier in Tier::available() {
+        for (number, conv) in cases().iter().enumerate() {
+            check::<T>(conv, tier, &teams[number % 2], true);
+            check::<T>(conv, tier, &teams[(number + 1) % 2], false);
+        }
+    }
+}
+
+#[test]
+fn all_forms_in_f32_agree_with_plain_sums() {
+    check_all::<f32>();
+}
+
+#[test]
+fn all_forms_in_f64_agree_with_plain_sums() {
+    check_all::<f64>();
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    let three = [0, 1, 1];
+    for conv in [
+        conv([4, 1, 32, 48], [1, 28, 28], [1, 3, 3], [1, 1, 1], [1, 1, 1], three, three),
+        conv([4, 1, 32, 48], [1, 14, 14], [1, 3, 3], [1, 2, 2], [1, 1, 1], three, three),
+        conv([1, 96, 96, 96], [1, 56, 56], [1, 3, 3], [1, 1, 1], [1, 1, 1], three, three),
+    ] {
+        for form in FORMS {
+            let [a, b, c] = lengths(&conv, form);
+            let (first, second) = (f32::sequence(a, 1), f32::sequence(b, 2));
+            let results = [1, 2, 5].map(|threads| {
+                let team = Team::new(threads);
+                let mut result = vec![0f32; c];
+                let mut scratch = vec![0u8; conv.scratch_bytes::<f32>(form, threads)];
+                unsafe {
+                    let (x, y, z) = (first.as_ptr(), second.as_ptr(), result.as_mut_ptr());
+                    conv.run_tier(Tier::current(), form, x, y, z, None, scratch.as_mut_ptr(), &team);
+                }
+                result
+            });
+            assert!(results[0] == results[1] && results[0] == results[2], "{form:?} {conv:?}");
+        }
+    }
+}
