@@ -48,9 +48,9 @@ pub enum EvalError {
         /// The name of the input.
         name: Arc<str>,
         /// The type of the input.
-        wanted: TensorType,
+        wanted: Box<TensorType>,
         /// The type of the tensor given.
-        got: TensorType,
+        got: Box<TensorType>,
     },
     /// A gather or scatter met an index outside the axis.
     #[error("{}index {value} is out of range for axis {axis} of length {length}", place(path))]
@@ -121,8 +121,8 @@ pub fn eval_with(graph: &Graph, inputs: &[Literal], limits: &Limits) -> Result<V
             return Err(EvalError::InputType {
                 input: position,
                 name: input.name.clone(),
-                wanted: input.ty.clone(),
-                got: literal.ty().clone(),
+                wanted: Box::new(input.ty.clone()),
+                got: Box::new(literal.ty().clone()),
             });
         }
     }

@@ -7,20 +7,19 @@ use crate::*;
 
 pub(super) fn dot(dims: &DotDims, lhs: &Tensor, rhs: &Tensor, ty: &TensorType) -> Tensor {
     fn multiply<T: Number>(lhs: &Sides, rhs: &Sides, x: &[T], y: &[T]) -> Vec<T> {
-        let mut result = Vec::with_capacity(lhs.batch.len() * lhs.free.len() * rhs.free.len());
-        let pack = |side: &Sides, x: &[T], batch: usize| -> Vec<T> {
-            let starts = side.free.iter().map(|free| batch + free);
-            starts.flat_map(|start| side.contract.iter().map(move |offset| x[start + offset])).collect()
-        };
-        let length = lhs.contract.len();
-        for (&left, &right) in lhs.batch.iter().zip(&rhs.batch) {
-            let (rows, columns) = (pack(lhs, x, left), pack(rhs, y, right));
-            for row in 0..lhs.free.len() {
-                let row = &rows[row * length..][..length];
-                result.extend((0..rhs.free.len()).map(|column| {
-                    let column = &columns[column * length..][..length];
-                    row.iter().zip(column).fold(T::ZERO, |sum, (&x, &y)| sum.add(x.mul(y)))
-                }));
+        let columns = rhs.free.len();
+        let mut result = vec![T::ZERO; lhs.batch.len() * lhs.free.len() * columns];
+        let mut rows = result.chunks_exact_mut(columns);
+        for (left, right) in lhs.batch.iter().zip(&rhs.batch) {
+            // The right operand as a matrix: a row for each contracted position.
+            let starts = rhs.contract.iter().map(|contract| right + contract);
+            let matrix: Vec<T> =
+                starts.flat_map(|start| rhs.free.iter().map(move |free| y[start + free])).collect();
+            for (free, row) in lhs.free.iter().zip(&mut rows) {
+                for (contract, terms) in lhs.contract.iter().zip(matrix.chunks_exact(columns)) {
+                    let factor = x[left + free + contract];
+                    row.iter_mut().zip(terms).for_each(|(sum, &term)| *sum = sum.add(factor.mul(term)));
+                }
             }
         }
         result

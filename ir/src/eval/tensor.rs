@@ -1,6 +1,6 @@
 //! Tensors of the interpreter: exact numbers, whatever the element type.
 
-use crate::{DType, Element, Literal, Shape, TensorType};
+use crate::{DType, Literal, Shape, TensorType};
 use half::{bf16, f16};
 use std::cmp::Ordering;
 use std::rc::Rc;
@@ -74,37 +74,53 @@ impl Tensor {
     }
 
     pub fn from_literal(literal: &Literal) -> Tensor {
+        fn unpack<const SIZE: usize, S>(literal: &Literal, convert: impl Fn([u8; SIZE]) -> S) -> Vec<S> {
+            literal.bytes().as_chunks().0.iter().map(|&raw| convert(raw)).collect()
+        }
+        macro_rules! unpack {
+            ($kind:ident, $element:ty) => {
+                Data::$kind(unpack(literal, |raw| <$element>::from_le_bytes(raw).into()))
+            };
+        }
         let data = match literal.dtype() {
-            DType::F64 | DType::F32 | DType::F16 | DType::BF16 => Data::Float(literal.to_f64()),
-            DType::U64 => Data::Integer(
-                literal.elements::<u64>().unwrap_or_default().into_iter().map(i128::from).collect(),
-            ),
-            _ => Data::Integer(literal.to_i64().unwrap_or_default().into_iter().map(i128::from).collect()),
+            DType::F64 => unpack!(Float, f64),
+            DType::F32 => unpack!(Float, f32),
+            DType::F16 => unpack!(Float, f16),
+            DType::BF16 => unpack!(Float, bf16),
+            DType::I64 => unpack!(Integer, i64),
+            DType::I32 => unpack!(Integer, i32),
+            DType::I16 => unpack!(Integer, i16),
+            DType::I8 => unpack!(Integer, i8),
+            DType::U64 => unpack!(Integer, u64),
+            DType::U32 => unpack!(Integer, u32),
+            DType::U16 => unpack!(Integer, u16),
+            DType::U8 => unpack!(Integer, u8),
+            DType::Bool => Data::Integer(unpack(literal, |[raw]| (raw != 0).into())),
         };
         Tensor::moved(literal.ty().clone(), data)
     }
 
     pub fn to_literal(&self) -> Literal {
-        fn pack<S: Copy, T: Element>(tensor: &Tensor, elements: &[S], convert: impl Fn(S) -> T) -> Literal {
-            let elements: Vec<T> = elements.iter().map(|&element| convert(element)).collect();
-            Literal::new(tensor.ty.shape.clone(), &elements)
+        fn pack<const SIZE: usize, S: Copy>(elements: &[S], convert: impl Fn(S) -> [u8; SIZE]) -> Vec<u8> {
+            let raw: Vec<[u8; SIZE]> = elements.iter().map(|&element| convert(element)).collect();
+            raw.into_flattened()
         }
-        match (&*self.data, self.ty.dtype) {
-            (Data::Float(x), DType::F64) => pack(self, x, |x| x),
-            (Data::Float(x), DType::F32) => pack(self, x, |x| x as f32),
-            (Data::Float(x), DType::F16) => pack(self, x, |x| f16::from_f32(x as f32)),
-            (Data::Float(x), DType::BF16) => pack(self, x, |x| bf16::from_f32(x as f32)),
-            (Data::Integer(x), DType::I64) => pack(self, x, |x| x as i64),
-            (Data::Integer(x), DType::I32) => pack(self, x, |x| x as i32),
-            (Data::Integer(x), DType::I16) => pack(self, x, |x| x as i16),
-            (Data::Integer(x), DType::I8) => pack(self, x, |x| x as i8),
-            (Data::Integer(x), DType::U64) => pack(self, x, |x| x as u64),
-            (Data::Integer(x), DType::U32) => pack(self, x, |x| x as u32),
-            (Data::Integer(x), DType::U16) => pack(self, x, |x| x as u16),
-            (Data::Integer(x), DType::U8) => pack(self, x, |x| x as u8),
-            (Data::Integer(x), DType::Bool) => pack(self, x, |x| x != 0),
+        let bytes = match (&*self.data, self.ty.dtype) {
+            (Data::Float(x), DType::F64) => pack(x, f64::to_le_bytes),
+            (Data::Float(x), DType::F32) => pack(x, |x| (x as f32).to_le_bytes()),
+            (Data::Float(x), DType::F16) => pack(x, |x| f16::from_f32(x as f32).to_le_bytes()),
+            (Data::Float(x), DType::BF16) => pack(x, |x| bf16::from_f32(x as f32).to_le_bytes()),
+            (Data::Integer(x), DType::I64) => pack(x, |x| (x as i64).to_le_bytes()),
+            (Data::Integer(x), DType::I32) => pack(x, |x| (x as i32).to_le_bytes()),
+            (Data::Integer(x), DType::I16) => pack(x, |x| (x as i16).to_le_bytes()),
+            (Data::Integer(x), DType::I8) => pack(x, |x| (x as i8).to_le_bytes()),
+            (Data::Integer(x), DType::U64) => pack(x, |x| (x as u64).to_le_bytes()),
+            (Data::Integer(x), DType::U32) => pack(x, |x| (x as u32).to_le_bytes()),
+            (Data::Integer(x), DType::U16) => pack(x, |x| (x as u16).to_le_bytes()),
+            (Data::Integer(x), DType::U8 | DType::Bool) => pack(x, |x| [x as u8]),
             (Data::Float(_) | Data::Integer(_), dtype) => unreachable!("the data is not of kind {dtype}"),
-        }
+        };
+        Literal::from_bytes(self.ty.clone(), bytes.into()).expect("as many elements as the type says")
     }
 }
 

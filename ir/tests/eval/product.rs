@@ -28,6 +28,9 @@ fn products_in_batches_and_of_nothing() {
     let product = one(dims(&[1], &[1], &[0], &[0]), &[x, y]);
     // batch 0: [0, 2] . [0, 4]; batch 1: [1, 3] . [1*2-1.., ..] = [1, 3] . [1, 3 + 2]
     assert_eq!(product, f64s(&[2, 1], &[0.0 * 0.0 + 2.0 * 2.0, 1.0 * 1.0 + 3.0 * 3.0]));
+    let (x, y) = (counted(&[2, 2, 3]), counted(&[2, 3, 2]));
+    let products = one(dims(&[0], &[0], &[2], &[1]), &[x, y]);
+    assert_eq!(products, f64s(&[2, 2, 2], &[10.0, 13.0, 28.0, 40.0, 172.0, 193.0, 244.0, 274.0]));
     let nothing = one(dims(&[], &[], &[1], &[0]), &[counted(&[2, 0]), counted(&[0, 3])]);
     assert_eq!(nothing, f64s(&[2, 3], &[0.0; 6]));
     let empty = one(dims(&[], &[], &[1], &[0]), &[counted(&[0, 2]), counted(&[2, 3])]);
