@@ -322,8 +322,6 @@ impl<T: Element> Implicit<'_, T> {
         let columns = part.columns();
         let count = images.len();
         let rows = self.shape.groups * self.shape.rows;
-        let [_, h, w] = self.shape.sizes;
-        let [_, n1, n2] = part.positions;
         self.for_channels(images, |target, image, row| {
             // SAFETY: the temporary memory holds the part; its places are within the target.
             unsafe {
@@ -333,18 +331,7 @@ impl<T: Element> Implicit<'_, T> {
                 } else {
                     from.add((image * rows + row) * columns)
                 };
-                if part.step == [1; 3] && part.positions == self.shape.sizes {
-                    target.copy_from_nonoverlapping(from, columns);
-                    return;
-                }
-                for line in 0..columns / n2 {
-                    let at0 = part.start[0] + line / n1 * part.step[0];
-                    let at1 = part.start[1] + line % n1 * part.step[1];
-                    let to = target.add((at0 * h + at1) * w + part.start[2]);
-                    for at in 0..n2 {
-                        *to.add(at * part.step[2]) = *from.add(line * n2 + at);
-                    }
-                }
+                part.scatter(from, target, self.shape.sizes);
             }
         });
     }

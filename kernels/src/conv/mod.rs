@@ -1,5 +1,6 @@
 //! Convolutions in one to three dimensions, and their gradients.
 
+mod depthwise;
 mod generic;
 mod implicit;
 mod patches;
@@ -9,6 +10,7 @@ mod source;
 mod tests;
 mod weights;
 
+use depthwise::Depthwise;
 use implicit::Implicit;
 use shape::Shape;
 use weights::Weights;
@@ -68,6 +70,9 @@ impl Conv {
         let threads = threads.max(1);
         if self.is_degenerate() {
             return 0;
+        }
+        if self.is_depthwise() {
+            return depthwise::Layout::new::<T>(&Shape::new(self, form), threads).total;
         }
         match form {
             ConvForm::WeightGradient => weights::Layout::new::<T>(self, threads).total,
@@ -154,6 +159,12 @@ impl Conv {
                 return generic::run(self, form, first, second, result, epilogue);
             }
             let scratch = scratch.add(scratch.align_offset(64));
+            if self.is_depthwise() {
+                let shape = Shape::new(self, form);
+                let layout = depthwise::Layout::new::<T>(&shape, team.threads());
+                let job = Depthwise { shape, layout, tier, team, first, second, result, epilogue, scratch };
+                return job.run(self, form);
+            }
             match form {
                 ConvForm::WeightGradient => {
                     let layout = weights::Layout::new::<T>(self, team.threads());
@@ -169,6 +180,11 @@ impl Conv {
                 }
             }
         }
+    }
+
+    /// Whether every group has one channel on each side.
+    fn is_depthwise(&self) -> bool {
+        self.groups > 1 && self.groups == self.in_channels && self.groups == self.out_channels
     }
 
     /// Whether some size is zero, so that there is nothing to multiply.

@@ -87,7 +87,7 @@ fn window(conv: &Conv, d: usize) -> (isize, usize) {
 }
 
 impl Shape {
-    /// The shape of `form`, which is not the weight gradient, of a convolution in which no size is zero.
+    /// The shape of `form` of a convolution in which no size is zero.
     pub fn new(conv: &Conv, form: ConvForm) -> Shape {
         let (inputs, outputs) = (conv.in_channels / conv.groups, conv.out_channels / conv.groups);
         let common = Shape {
@@ -103,6 +103,7 @@ impl Shape {
             covers: true,
         };
         if form != ConvForm::InputGradient {
+            // The weight gradient reads the input in the same way.
             return common;
         }
         let windows: [(isize, usize); 3] = std::array::from_fn(|d| window(conv, d));
@@ -206,5 +207,28 @@ impl Part {
     pub fn tap(&self, tap: usize) -> [usize; 3] {
         let at = [tap / (self.taps[1] * self.taps[2]), tap / self.taps[2] % self.taps[1], tap % self.taps[2]];
         std::array::from_fn(|d| self.tap_start[d] + at[d] * self.tap_step[d])
+    }
+
+    /// Moves the part's results, in order at `from`, to their places in a channel with the given sizes.
+    ///
+    /// # Safety
+    /// `from` must be valid for all positions and `target` for the channel; they must not overlap.
+    pub unsafe fn scatter<T: Copy>(&self, from: *const T, target: *mut T, sizes: [usize; 3]) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if self.step == [1; 3] && self.positions == sizes {
+                target.copy_from_nonoverlapping(from, self.columns());
+                return;
+            }
+            let ([_, h, w], [_, n1, n2]) = (sizes, self.positions);
+            for line in 0..self.columns() / n2 {
+                let at0 = self.start[0] + line / n1 * self.step[0];
+                let at1 = self.start[1] + line % n1 * self.step[1];
+                let to = target.add((at0 * h + at1) * w + self.start[2]);
+                for at in 0..n2 {
+                    *to.add(at * self.step[2]) = *from.add(line * n2 + at);
+                }
+            }
+        }
     }
 }

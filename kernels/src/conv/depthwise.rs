@@ -1,0 +1,413 @@
+//! Convolutions in which every group has one input and one output channel: no matrix products, so the channels
+//! are computed one after the other, each while its image is in the cache.
+
+use super::Conv;
+use super::shape::{Part, Shape};
+use super::source::Fill;
+use crate::element::Shared;
+use crate::gemm::part_of;
+use crate::simd::{Kernel, Vector};
+use crate::{ConvForm, Element, Epilogue, Team, Tier};
+
+/// Multiplications worth a thread of their own.
+const CHUNK_WORK: usize = 100_000;
+/// Taps of the weight gradient that are summed at a time.
+const TAPS: usize = 9;
+
+/// Where things are in scratch memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    kernel_places: usize,
+    own: usize,
+    own_each: usize,
+    result: usize,
+    /// Bytes in all.
+    pub total: usize,
+}
+
+impl Layout {
+    pub fn new<T>(shape: &Shape, threads: usize) -> Layout {
+        let taps = (shape.taps() * size_of::<usize>()).next_multiple_of(64);
+        let plane = if shape.source.in_place().is_some() { 0 } else { shape.source.channel() };
+        let result = (plane * size_of::<T>()).next_multiple_of(64);
+        let widest = (0..shape.parts).map(|part| shape.part(part).columns()).max().unwrap_or(0);
+        let own_each = result + (widest * size_of::<T>()).next_multiple_of(64);
+        let own = 2 * taps;
+        Layout { kernel_places: taps, own, own_each, result, total: own + own_each * threads + 64 }
+    }
+}
+
+/// One call: of the forward or the input gradient with a source, weights and a target, or of the weight gradient
+/// with the input, the output's cotangent and the weights' cotangent.
+pub struct Depthwise<'a, T> {
+    pub shape: Shape,
+    pub layout: Layout,
+    pub tier: Tier,
+    pub team: &'a Team,
+    pub first: *const T,
+    pub second: *const T,
+    pub result: *mut T,
+    pub epilogue: Option<Epilogue<T>>,
+    pub scratch: *mut u8,
+}
+
+impl<T: Element> Depthwise<'_, T> {
+    /// Computes the whole result.
+    ///
+    /// # Safety
+    /// The pointers must be valid for the shape, the scratch memory for the layout and aligned to 64 bytes; and the
+    /// processor must have the tier.
+    pub unsafe fn run(&self, conv: &Conv, form: ConvForm) {
+        let shape = &self.shape;
+        let taps = shape.taps();
+        // SAFETY: the caller's promise; every channel belongs to one thread.
+        unsafe {
+            let (offsets, places) = (self.at::<usize>(0), self.at::<usize>(self.layout.kernel_places));
+            for index in 0..shape.parts {
+                let part = shape.part(index);
+                for tap in 0..part.tap_count() {
+                    let [t0, t1, t2] = part.tap(tap);
+                    *offsets.add(part.first_tap + tap) = shape.tap_offset(&part, tap);
+                    *places.add(part.first_tap + tap) = (t0 * conv.kernel[1] + t1) * conv.kernel[2] + t2;
+                }
+            }
+            let sums = form == ConvForm::WeightGradient;
+            let count = if sums { shape.groups } else { shape.batch * shape.groups };
+            let work = shape.batch * shape.groups * taps * shape.part(0).columns() * shape.parts;
+            let chunks = (work / CHUNK_WORK).clamp(1, 4 * self.team.threads()).min(count);
+            let job = Shared(&raw const *self);
+            self.team.run(chunks, &|chunk, worker| {
+                for number in part_of(count, chunks, chunk, 1) {
+                    if sums {
+                        (*job.get()).weights(number, worker);
+                    } else {
+                        (*job.get()).channel(number, worker);
+                    }
+                }
+            });
+        }
+    }
+
+    fn at<P>(&self, offset: usize) -> *mut P {
+        self.scratch.wrapping_add(offset).cast()
+    }
+
+    /// The laid-out channel `number` of the source.
+    unsafe fn plane(&self, number: usize, worker: usize) -> *const T {
+        let source = self.shape.source;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let from = self.first.add(number * source.sizes.iter().product::<usize>());
+            if source.in_place().is_some() {
+                return from;
+            }
+            let to = self.at::<T>(self.layout.own + worker * self.layout.own_each);
+            T::dispatch(self.tier, &Fill { source, from, to });
+            to
+        }
+    }
+
+    /// The vectors for sliding windows: unaligned ones of 512 bits would cross a cache line at every load.
+    fn sliding_tier(&self) -> Tier {
+        self.tier.min(Tier::Avx2)
+    }
+
+    fn window(&self, part: &Part, plane: *const T) -> Window<T> {
+        // SAFETY: the tables are within the scratch memory.
+        let table = |offset: usize| unsafe { self.at::<usize>(offset).add(part.first_tap).cast_const() };
+        let strides = self.shape.source.strides();
+        let (offsets, places) = (table(0), table(self.layout.kernel_places));
+        Window { plane, strides, positions: part.positions, taps: part.taps, offsets, places }
+    }
+
+    unsafe fn channel(&self, number: usize, worker: usize) {
+        let shape = &self.shape;
+        let area = shape.area();
+        // SAFETY: the caller's promise.
+        unsafe {
+            let plane = self.plane(number, worker);
+            let target = self.result.add(number * area);
+            let weights = self.second.add(number % shape.groups * shape.taps());
+            if !shape.covers {
+                target.write_bytes(0, area);
+            }
+            for index in 0..shape.parts {
+                let part = shape.part(index);
+                if part.columns() == 0 {
+                    continue;
+                }
+                let window = self.window(&part, plane);
+                let direct = part.step == [1; 3] && part.positions == shape.sizes;
+                let own = self.layout.own + worker * self.layout.own_each + self.layout.result;
+                let result = if direct { target } else { self.at::<T>(own) };
+                T::dispatch(self.sliding_tier(), Slide { window, weights, result });
+                if !direct {
+                    part.scatter(result, target, shape.sizes);
+                }
+            }
+            if let Some(epilogue) = self.epilogue {
+                let (image, channel) = (number / shape.groups, number % shape.groups);
+                (epilogue.function)(target, area, 1, area, image, channel, 0, epilogue.environment);
+            }
+        }
+    }
+
+    unsafe fn weights(&self, channel: usize, worker: usize) {
+        let (shape, taps) = (&self.shape, self.shape.taps());
+        // SAFETY: the caller's promise.
+        unsafe {
+            let sums = self.result.add(channel * taps);
+            sums.write_bytes(0, taps);
+            for image in 0..shape.batch {
+                let number = image * shape.groups + channel;
+                let window = self.window(&shape.part(0), self.plane(number, worker));
+                let cotangent = self.second.add(number * shape.area());
+                T::dispatch(self.sliding_tier(), Correlate { window, cotangent, sums });
+            }
+        }
+    }
+}
+
+/// Sliding windows over a laid-out channel.
+#[derive(Clone, Copy)]
+struct Window<T> {
+    plane: *const T,
+    strides: [usize; 2],
+    positions: [usize; 3],
+    taps: [usize; 3],
+    offsets: *const usize,
+    places: *const usize,
+}
+
+impl<T> Window<T> {
+    fn count(&self) -> usize {
+        self.taps.iter().product()
+    }
+
+    /// Whether the taps are three rows of three adjacent elements, in order or in reverse.
+    unsafe fn is_three_by_three(&self) -> Option<bool> {
+        if self.taps != [1, 3, 3] {
+            return None;
+        }
+        // SAFETY: there are nine taps.
+        let offset = |tap: usize| unsafe { *self.offsets.add(tap) };
+        let row = self.strides[1];
+        let grid = |flip: usize| {
+            let first = offset(flip);
+            (0..9).all(|tap: usize| {
+                let place = tap.abs_diff(flip);
+                offset(tap) == first + place / 3 * row + place % 3
+            })
+        };
+        if grid(0) {
+            Some(false)
+        } else if grid(8) {
+            Some(true)
+        } else {
+            None
+        }
+    }
+}
+
+/// The weighted sums of all windows.
+struct Slide<T> {
+    window: Window<T>,
+    weights: *const T,
+    result: *mut T,
+}
+
+impl<T: Element> Kernel<T> for Slide<T> {
+    #[inline(always)]
+    unsafe fn call<V: Vector<Item = T>>(self) {
+        let [n0, n1, n2] = self.window.positions;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let three = self.window.is_three_by_three();
+            for zero in 0..n0 {
+                let mut row = 0;
+                while row < n1 {
+                    let base =
+                        self.window.plane.add(zero * self.window.strides[0] + row * self.window.strides[1]);
+                    let to = self.result.add((zero * n1 + row) * n2);
+                    let rows = (n1 - row).min(4);
+                    match (three, rows) {
+                        (Some(flip), 4) => self.rows3::<V, 4>(base, to, flip),
+                        (Some(flip), 3) => self.rows3::<V, 3>(base, to, flip),
+                        (Some(flip), 2) => self.rows3::<V, 2>(base, to, flip),
+                        (Some(flip), _) => self.rows3::<V, 1>(base, to, flip),
+                        (None, 4) => self.rows::<V, 4>(base, to),
+                        (None, 3) => self.rows::<V, 3>(base, to),
+                        (None, 2) => self.rows::<V, 2>(base, to),
+                        (None, _) => self.rows::<V, 1>(base, to),
+                    }
+                    row += rows;
+                }
+            }
+        }
+    }
+}
+
+impl<T: Element> Slide<T> {
+    /// `R` rows of the result for any taps.
+    #[inline(always)]
+    unsafe fn rows<V: Vector<Item = T>, const R: usize>(&self, from: *const T, to: *mut T) {
+        let (row, n2) = (self.window.strides[1], self.window.positions[2]);
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut at = 0;
+            while at + 2 * V::LANES <= n2 {
+                let mut sums = [[V::zero(); 2]; R];
+                for tap in 0..self.window.count() {
+                    let from = from.add(*self.window.offsets.add(tap) + at);
+                    let weight = V::splat(*self.weights.add(*self.window.places.add(tap)));
+                    for (i, sums) in sums.iter_mut().enumerate() {
+                        let from = from.add(i * row);
+                        sums[0] = weight.multiply_add(V::load(from), sums[0]);
+                        sums[1] = weight.multiply_add(V::load(from.add(V::LANES)), sums[1]);
+                    }
+                }
+                for (i, sums) in sums.into_iter().enumerate() {
+                    sums[0].store(to.add(i * n2 + at));
+                    sums[1].store(to.add(i * n2 + at + V::LANES));
+                }
+                at += 2 * V::LANES;
+            }
+            while at < n2 {
+                let count = (n2 - at).min(V::LANES);
+                let mask = V::mask(count);
+                let mut sums = [V::zero(); R];
+                for tap in 0..self.window.count() {
+                    let from = from.add(*self.window.offsets.add(tap) + at);
+                    let weight = V::splat(*self.weights.add(*self.window.places.add(tap)));
+                    for (i, sum) in sums.iter_mut().enumerate() {
+                        *sum = weight.multiply_add(V::load_masked(from.add(i * row), mask), *sum);
+                    }
+                }
+                for (i, sum) in sums.into_iter().enumerate() {
+                    sum.store_masked(to.add(i * n2 + at), mask);
+                }
+                at += count;
+            }
+        }
+    }
+
+    /// `R` rows of the result for three by three adjacent taps: every element is loaded once for all rows.
+    #[inline(always)]
+    unsafe fn rows3<V: Vector<Item = T>, const R: usize>(&self, from: *const T, to: *mut T, flip: bool) {
+        let n2 = self.window.positions[2];
+        // SAFETY: the caller's promise.
+        unsafe {
+            let first = if flip { 8 } else { 0usize };
+            let from = from.add(*self.window.offsets.add(first));
+            let weights: [V; 9] = std::array::from_fn(|tap| {
+                V::splat(*self.weights.add(*self.window.places.add(tap.abs_diff(first))))
+            });
+            let mut at = 0;
+            while at + V::LANES <= n2 {
+                let sums = self.three::<V, R>(from.add(at), &weights, |from| V::load(from));
+                for (i, sum) in sums.into_iter().enumerate() {
+                    sum.store(to.add(i * n2 + at));
+                }
+                at += V::LANES;
+            }
+            if at < n2 {
+                let mask = V::mask(n2 - at);
+                let sums = self.three::<V, R>(from.add(at), &weights, |from| V::load_masked(from, mask));
+                for (i, sum) in sums.into_iter().enumerate() {
+                    sum.store_masked(to.add(i * n2 + at), mask);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn three<V: Vector<Item = T>, const R: usize>(
+        &self,
+        from: *const T,
+        weights: &[V; 9],
+        load: impl Fn(*const T) -> V,
+    ) -> [V; R] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut sums = [V::zero(); R];
+            for line in 0..R + 2 {
+                for shift in 0..3 {
+                    let elements = load(from.add(line * self.window.strides[1] + shift));
+                    for tap in 0..3 {
+                        if line >= tap && line - tap < R {
+                            sums[line - tap] =
+                                weights[3 * tap + shift].multiply_add(elements, sums[line - tap]);
+                        }
+                    }
+                }
+            }
+            sums
+        }
+    }
+}
+
+/// Adds the products of the windows and a cotangent to the sums, one for each tap.
+struct Correlate<T> {
+    window: Window<T>,
+    cotangent: *const T,
+    sums: *mut T,
+}
+
+impl<T: Element> Kernel<T> for Correlate<T> {
+    #[inline(always)]
+    unsafe fn call<V: Vector<Item = T>>(self) {
+        let count = self.window.count();
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut tap = 0;
+            while tap + TAPS <= count {
+                self.taps::<V, TAPS>(tap);
+                tap += TAPS;
+            }
+            while tap + 4 <= count {
+                self.taps::<V, 4>(tap);
+                tap += 4;
+            }
+            while tap < count {
+                self.taps::<V, 1>(tap);
+                tap += 1;
+            }
+        }
+    }
+}
+
+impl<T: Element> Correlate<T> {
+    #[inline(always)]
+    unsafe fn taps<V: Vector<Item = T>, const N: usize>(&self, first: usize) {
+        let [n0, n1, n2] = self.window.positions;
+        let strides = self.window.strides;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let offsets: [usize; N] = std::array::from_fn(|i| *self.window.offsets.add(first + i));
+            let mut sums = [V::zero(); N];
+            let tail = V::mask(n2 % V::LANES);
+            for line in 0..n0 * n1 {
+                let plane = self.window.plane.add(line / n1 * strides[0] + line % n1 * strides[1]);
+                let cotangent = self.cotangent.add(line * n2);
+                let mut at = 0;
+                while at + V::LANES <= n2 {
+                    let factor = V::load(cotangent.add(at));
+                    for (sum, offset) in sums.iter_mut().zip(offsets) {
+                        *sum = factor.multiply_add(V::load(plane.add(offset + at)), *sum);
+                    }
+                    at += V::LANES;
+                }
+                if at < n2 {
+                    let factor = V::load_masked(cotangent.add(at), tail);
+                    for (sum, offset) in sums.iter_mut().zip(offsets) {
+                        *sum = factor.multiply_add(V::load_masked(plane.add(offset + at), tail), *sum);
+                    }
+                }
+            }
+            for (i, sum) in sums.into_iter().enumerate() {
+                let to = self.sums.add(first + i);
+                *to = (*to).plus(sum.sum());
+            }
+        }
+    }
+}
