@@ -95,7 +95,7 @@ impl EvalError {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// Bytes of all tensors in use at one time, inputs and outputs included, counted by their types. (The interpreter
-    /// holds them less densely, by up to 8 times, or 16 for bool.)
+    /// holds them less densely: 8 bytes for a float, 16 for an integer or bool.)
     pub max_bytes: usize,
 }
 
