@@ -4,6 +4,7 @@
 //! comfortably through [`Expr`] handles. This crate knows nothing of ONNX, of machine code or of files.
 
 mod builder;
+mod decompose;
 mod check;
 mod eval;
 mod expr;
@@ -12,6 +13,9 @@ mod infer;
 mod literal;
 mod names;
 mod op;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod testing;
 mod text;
 mod types;
 mod view;
@@ -19,6 +23,7 @@ mod view;
 pub use builder::{Builder, inline, inline_all, rebuild};
 pub use check::{CheckError, CheckFault};
 pub use eval::{EvalError, Limits, eval, eval_op, eval_op_with, eval_with};
+pub use decompose::decompose;
 pub use expr::Expr;
 pub use graph::{Graph, Input, Node, Origin, Types, Value};
 pub use infer::{Fault, TypeError, infer};

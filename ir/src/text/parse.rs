@@ -202,10 +202,10 @@ impl<'t> Parser<'t> {
                 TokenKind::Mark('{') => depth += 1,
                 TokenKind::Mark('}') if depth == 0 => return false,
                 TokenKind::Mark('}') => depth -= 1,
-                TokenKind::Value(found) if depth == 0 && found == label => {
-                    if pair[1].kind == TokenKind::Mark(':') {
-                        return true;
-                    }
+                TokenKind::Value(found)
+                    if depth == 0 && found == label && pair[1].kind == TokenKind::Mark(':') =>
+                {
+                    return true;
                 }
                 _ => {}
             }
