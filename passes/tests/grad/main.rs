@@ -1,0 +1,11 @@
+//! Gradients against central differences, at kinks, and on the famous wrong gradients.
+
+mod cases;
+mod elementwise;
+mod harness;
+mod indexing;
+mod kinks;
+mod loops;
+mod paths;
+mod precision;
+mod structure;
