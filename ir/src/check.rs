@@ -106,3 +106,64 @@ impl Graph {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{UnaryOp, parse};
+    use std::sync::Arc;
+
+    const CHAIN: &str = "graph @chain(%x: f32[2], %y: f32[2]) {
+        %2: f32[2] = exp %x
+        %3: f32[2] = add %2, %y
+        %4: (f32[2]) = fused %3 { graph @body(%a: f32[2]) { %1: f32[2] = neg %a return %1 } }
+        %5: f32[2] = project %4 part=0
+        return %5
+    }";
+
+    #[track_caller]
+    fn check(damage: impl FnOnce(&mut Graph), wanted: &str) {
+        let mut graph = parse(CHAIN).expect("a graph");
+        assert_eq!(graph.check(), Ok(()));
+        damage(&mut graph);
+        assert_eq!(graph.check().expect_err("damaged").to_string(), wanted);
+    }
+
+    #[test]
+    fn broken_invariants_are_found() {
+        let value = Value::from_index;
+        check(
+            |graph| graph.nodes[2].operands[0] = value(3),
+            "graph @chain: %2: operand %3 is not defined before it is used",
+        );
+        check(
+            |graph| graph.nodes.swap(0, 1),
+            "graph @chain: %0: stands where another input, or none, belongs",
+        );
+        check(
+            |graph| graph.nodes[3].op = Op::Input(3),
+            "graph @chain: %3: stands where another input, or none, belongs",
+        );
+        check(|graph| graph.inputs[1].name = "x".into(), "graph @chain: %1: two inputs have the name \"x\"");
+        check(
+            |graph| graph.nodes[3].op = Op::Unary(UnaryOp::Exp),
+            "graph @chain: %3: exp: takes 1 operands, got 2",
+        );
+        check(
+            |graph| graph.nodes[2].types[0].shape = [3].into(),
+            "graph @chain: %2: its type is not what its operator and operands imply",
+        );
+        check(|graph| graph.outputs[0] = value(9), "graph @chain: %9: is returned but not defined");
+        check(|graph| graph.outputs[0] = value(4), "graph @chain: %4: is a tuple and returned");
+        check(|graph| graph.outputs[0] = value(3), "graph @chain: %5: is not needed by any output");
+        check(
+            |graph| graph.nodes[3] = graph.nodes[2].clone(),
+            "graph @chain: %3: is equal to an earlier node",
+        );
+        let dead_in_body = |graph: &mut Graph| {
+            let Op::Fused(fused) = &mut graph.nodes[4].op else { panic!("node 4 is the group") };
+            Arc::make_mut(&mut fused.body).outputs[0] = value(0);
+        };
+        check(dead_in_body, "graph @body: %1: is not needed by any output");
+    }
+}
