@@ -115,6 +115,11 @@ impl<'a, 'b> Context<'a, 'b> {
         self.lowering.known.literal(self.lowering.builder, value.value())
     }
 
+    /// Whether a value depends on constants alone, so that nobody can ask for a gradient through it.
+    pub fn is_constant(&self, value: Expr<'b>) -> bool {
+        self.lowering.known.is_constant(self.lowering.builder, value.value())
+    }
+
     /// The data of the operand at this position, which must be given; `what` names its role, such as "the shape".
     pub fn known_literal(&self, position: usize, what: &str) -> Result<Literal> {
         let operand = self.input(position)?;

@@ -40,6 +40,11 @@ impl Known {
         }
     }
 
+    /// Whether a value depends on constants alone (and is not too large to tell).
+    pub fn is_constant(&self, builder: &Builder, value: Value) -> bool {
+        matches!(self.state(builder, value), State::Data { pure: true, .. })
+    }
+
     /// The value itself, or an equal constant where it depends on constants alone.
     pub fn fold<'b>(&self, value: Expr<'b>) -> Expr<'b> {
         let builder = value.builder();
@@ -161,8 +166,8 @@ impl Known {
 
 /// The result of one operator; `None` where it is not defined on these operands.
 fn evaluate(op: &Op, operands: &[Literal]) -> Option<Literal> {
-    let _ = (op, operands);
-    None
+    let mut results = gradc_ir::eval_op(op, operands).ok()?;
+    if results.len() == 1 { results.pop() } else { None }
 }
 
 /// A float literal in the chosen type; any other as it is.

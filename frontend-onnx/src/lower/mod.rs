@@ -13,8 +13,8 @@ pub(crate) use context::{Context, Outputs};
 pub use table::{Gradient, OperatorInfo, operators, unsupported};
 pub(crate) use table::{Operator, operator};
 
-use crate::model::{GraphModel, Node};
-use crate::{Error, Model, Result};
+use crate::model::{GraphModel, Node, inline_functions};
+use crate::{Error, Model, ReadOptions, Result};
 use gradc_ir::{Builder, DType, Expr, Literal, Mark, Op, Origin, Value};
 use known::Known;
 use std::collections::{BTreeMap, BTreeSet};
@@ -117,6 +117,13 @@ pub enum InputKind {
 
 /// Lowers a model. Its functions are inlined where that has not been done.
 pub fn lower(model: &Model, options: &LowerOptions) -> Result<Lowered> {
+    let inlined;
+    let model = if model.functions.is_empty() {
+        model
+    } else {
+        inlined = inline_functions(model, &ReadOptions::default())?;
+        &inlined
+    };
     let builder = Builder::new(model.graph.name.as_str());
     let Lowering { inputs, values, dims, notes, .. } = {
         let mut lowering = Lowering {
