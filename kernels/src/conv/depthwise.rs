@@ -18,6 +18,7 @@ const TAPS: usize = 9;
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
     kernel_places: usize,
+    parts: usize,
     own: usize,
     own_each: usize,
     result: usize,
@@ -28,12 +29,13 @@ pub struct Layout {
 impl Layout {
     pub fn new<T>(shape: &Shape, threads: usize) -> Layout {
         let taps = (shape.taps() * size_of::<usize>()).next_multiple_of(64);
-        let plane = if shape.source.in_place().is_some() { 0 } else { shape.source.channel() };
+        let plane = if shape.source.in_place.is_some() { 0 } else { shape.source.channel };
         let result = (plane * size_of::<T>()).next_multiple_of(64);
         let widest = (0..shape.parts).map(|part| shape.part(part).columns()).max().unwrap_or(0);
         let own_each = result + (widest * size_of::<T>()).next_multiple_of(64);
-        let own = 2 * taps;
-        Layout { kernel_places: taps, own, own_each, result, total: own + own_each * threads + 64 }
+        let parts = 2 * taps;
+        let own = parts + (shape.parts * size_of::<Part>()).next_multiple_of(64);
+        Layout { kernel_places: taps, parts, own, own_each, result, total: own + own_each * threads + 64 }
     }
 }
 
@@ -65,6 +67,7 @@ impl<T: Element> Depthwise<'_, T> {
             let (offsets, places) = (self.at::<usize>(0), self.at::<usize>(self.layout.kernel_places));
             for index in 0..shape.parts {
                 let part = shape.part(index);
+                self.at::<Part>(self.layout.parts).add(index).write(part);
                 for tap in 0..part.tap_count() {
                     let [t0, t1, t2] = part.tap(tap);
                     *offsets.add(part.first_tap + tap) = shape.tap_offset(&part, tap);
@@ -98,7 +101,7 @@ impl<T: Element> Depthwise<'_, T> {
         // SAFETY: the caller's promise.
         unsafe {
             let from = self.first.add(number * source.sizes.iter().product::<usize>());
-            if source.in_place().is_some() {
+            if source.in_place.is_some() {
                 return from;
             }
             let to = self.at::<T>(self.layout.own + worker * self.layout.own_each);
@@ -115,7 +118,7 @@ impl<T: Element> Depthwise<'_, T> {
     fn window(&self, part: &Part, plane: *const T) -> Window<T> {
         // SAFETY: the tables are within the scratch memory.
         let table = |offset: usize| unsafe { self.at::<usize>(offset).add(part.first_tap).cast_const() };
-        let strides = self.shape.source.strides();
+        let strides = self.shape.source.strides;
         let (offsets, places) = (table(0), table(self.layout.kernel_places));
         Window { plane, strides, positions: part.positions, taps: part.taps, offsets, places }
     }
@@ -132,11 +135,11 @@ impl<T: Element> Depthwise<'_, T> {
                 target.write_bytes(0, area);
             }
             for index in 0..shape.parts {
-                let part = shape.part(index);
+                let part = &*self.at::<Part>(self.layout.parts).add(index);
                 if part.columns() == 0 {
                     continue;
                 }
-                let window = self.window(&part, plane);
+                let window = self.window(part, plane);
                 let direct = part.step == [1; 3] && part.positions == shape.sizes;
                 let own = self.layout.own + worker * self.layout.own_each + self.layout.result;
                 let result = if direct { target } else { self.at::<T>(own) };
@@ -160,7 +163,8 @@ impl<T: Element> Depthwise<'_, T> {
             sums.write_bytes(0, taps);
             for image in 0..shape.batch {
                 let number = image * shape.groups + channel;
-                let window = self.window(&shape.part(0), self.plane(number, worker));
+                let part = &*self.at::<Part>(self.layout.parts);
+                let window = self.window(part, self.plane(number, worker));
                 let cotangent = self.second.add(number * shape.area());
                 T::dispatch(self.sliding_tier(), Correlate { window, cotangent, sums });
             }

@@ -8,7 +8,9 @@ use super::shape::{Part, Shape};
 use super::source::Fill;
 use crate::element::Shared;
 use crate::gemm::block::{Block, Reading, scratch_elements};
+use crate::gemm::pack::copy_row;
 use crate::gemm::part_of;
+use crate::simd::{Kernel, Vector};
 use crate::{ConvForm, Element, Epilogue, Team, Tier};
 
 /// Images with fewer positions than this are computed side by side, so that few tiles have idle lanes.
@@ -30,6 +32,8 @@ pub struct Layout {
     /// Whether the weights are reordered.
     reorders: bool,
     offsets: usize,
+    /// Where the taps are in the kernel.
+    places: usize,
     weights: usize,
     planes: usize,
     temporary: usize,
@@ -64,11 +68,12 @@ impl Layout {
         let element = size_of::<T>();
         let own_each = scratch_elements::<T>(shape.rows, shape.channels * taps, false, Reading::Packed);
         let own_each = own_each.next_multiple_of(64);
-        let filled = if shape.source.in_place().is_some() { 0 } else { images * shape.all_channels() };
+        let filled = if shape.source.in_place.is_some() { 0 } else { images * shape.all_channels() };
         let offsets = take(taps * size_of::<usize>());
+        let places = take(taps * size_of::<usize>());
         let all_weights = shape.groups * shape.rows * shape.channels * taps;
         let weights = take(if reorders { all_weights * element } else { 0 });
-        let planes = take(filled * shape.source.channel() * element);
+        let planes = take(filled * shape.source.channel * element);
         let temporary = take(if direct { 0 } else { images * shape.groups * shape.rows * widest * element });
         let own = take(own_each * threads * element);
         let total = end + 64;
@@ -78,6 +83,7 @@ impl Layout {
             direct,
             reorders,
             offsets,
+            places,
             weights,
             planes,
             temporary,
@@ -111,15 +117,18 @@ impl<T: Element> Implicit<'_, T> {
         let shape = &self.shape;
         // SAFETY: the caller's promise; the threads write to disjoint places.
         unsafe {
-            let offsets = self.scratch.add(self.layout.offsets).cast::<usize>();
+            let offsets = self.at::<usize>(self.layout.offsets);
+            let places = self.at::<usize>(self.layout.places);
             for index in 0..shape.parts {
                 let part = shape.part(index);
                 for tap in 0..part.tap_count() {
+                    let [t0, t1, t2] = part.tap(tap);
                     *offsets.add(part.first_tap + tap) = shape.tap_offset(&part, tap);
+                    *places.add(part.first_tap + tap) = (t0 * conv.kernel[1] + t1) * conv.kernel[2] + t2;
                 }
             }
             if self.layout.reorders {
-                self.reorder(conv);
+                self.reorder();
             }
             let mut image = 0;
             while image < shape.batch {
@@ -161,36 +170,34 @@ impl<T: Element> Implicit<'_, T> {
 
     /// Writes the weights of the input gradient as matrices: for every part and group, rows are input channels and
     /// columns are (output channel, tap).
-    unsafe fn reorder(&self, conv: &Conv) {
-        let Shape { groups, rows, channels, parts, .. } = self.shape;
+    unsafe fn reorder(&self) {
+        let Shape { groups, rows, channels, .. } = self.shape;
         let all: usize = self.shape.taps();
         let job = Shared(&raw const *self);
-        const ROWS: usize = 8;
+        const ROWS: usize = 16;
         let blocks = rows.div_ceil(ROWS);
         self.each(groups * blocks, ROWS * channels * all * 4, |number, _| {
             // SAFETY: every block of rows belongs to one thread.
             unsafe {
                 let job = &*job.get();
                 let (group, row) = (number / blocks, number % blocks * ROWS);
-                let row_end = (row + ROWS).min(rows);
-                for index in 0..parts {
+                for index in 0..job.shape.parts {
                     let part = job.shape.part(index);
                     let taps = part.tap_count();
-                    let to = job.at::<T>(job.layout.weights).add(groups * rows * channels * part.first_tap);
-                    for channel in 0..channels {
-                        for row in row..row_end {
-                            let from = job.weights.add(((group * channels + channel) * rows + row) * all);
-                            let to = to.add(((group * rows + row) * channels + channel) * taps);
-                            if taps == all {
-                                copy_few(from, to, taps);
-                                continue;
-                            }
-                            for tap in 0..taps {
-                                let [t0, t1, t2] = part.tap(tap);
-                                *to.add(tap) = *from.add((t0 * conv.kernel[1] + t1) * conv.kernel[2] + t2);
-                            }
-                        }
-                    }
+                    let reorder = Reorder {
+                        channels,
+                        rows: ROWS.min(rows - row),
+                        taps,
+                        all,
+                        places: job.at::<usize>(job.layout.places).add(part.first_tap),
+                        from: job.weights.add((group * channels * rows + row) * all),
+                        from_channel: rows * all,
+                        to: job.at::<T>(job.layout.weights).add(
+                            groups * rows * channels * part.first_tap
+                                + (group * rows + row) * channels * taps,
+                        ),
+                    };
+                    T::dispatch(job.tier, reorder);
                 }
             }
         });
@@ -199,17 +206,17 @@ impl<T: Element> Implicit<'_, T> {
     /// Lays the images out.
     unsafe fn fill(&self, images: Range<usize>) {
         let (source, channels) = (self.shape.source, self.shape.all_channels());
-        if source.in_place().is_some() {
+        if source.in_place.is_some() {
             return;
         }
         let size: usize = source.sizes.iter().product();
         let job = Shared(&raw const *self);
-        self.each(images.len() * channels, 2 * source.channel(), |number, _| {
+        self.each(images.len() * channels, 2 * source.channel, |number, _| {
             // SAFETY: every channel belongs to one thread.
             unsafe {
                 let job = &*job.get();
                 let from = job.source.add((images.start * channels + number) * size);
-                let to = job.at::<T>(job.layout.planes).add(number * source.channel());
+                let to = job.at::<T>(job.layout.planes).add(number * source.channel);
                 T::dispatch(job.tier, &Fill { source, from, to });
             }
         });
@@ -252,15 +259,15 @@ impl<T: Element> Implicit<'_, T> {
         let (shape, layout) = (&self.shape, &self.layout);
         let (taps, source) = (part.tap_count(), &shape.source);
         let k = shape.channels * taps;
-        let stride = shape.all_channels() * source.channel();
+        let stride = shape.all_channels() * source.channel;
         // SAFETY: the caller's promise.
         unsafe {
-            let data = if source.in_place().is_some() {
+            let data = if source.in_place.is_some() {
                 self.source.add(images.start * stride)
             } else {
                 self.at::<T>(layout.planes).cast_const()
             };
-            let data = data.add(image * stride + group * shape.channels * source.channel());
+            let data = data.add(image * stride + group * shape.channels * source.channel);
             let offsets = self.at::<usize>(layout.offsets).add(part.first_tap);
             let patches = Patches::new(source, data, stride, part.positions, offsets, taps);
             let all_rows = shape.groups * shape.rows;
@@ -350,11 +357,37 @@ impl<T: Element> Implicit<'_, T> {
     }
 }
 
-/// Copies a few elements without a call.
-#[inline(always)]
-unsafe fn copy_few<T: Copy>(from: *const T, to: *mut T, count: usize) {
-    for index in 0..count {
+/// `to[(row * channels + channel) * taps + tap] = from[channel * from_channel + row * all + places[tap]]`
+struct Reorder<T> {
+    channels: usize,
+    rows: usize,
+    taps: usize,
+    all: usize,
+    places: *const usize,
+    from: *const T,
+    from_channel: usize,
+    to: *mut T,
+}
+
+impl<T: Element> Kernel<T> for Reorder<T> {
+    #[inline(always)]
+    unsafe fn call<V: Vector<Item = T>>(self) {
+        let Reorder { channels, rows, taps, all, places, .. } = self;
         // SAFETY: the caller's promise.
-        unsafe { *to.add(index) = *from.add(index) };
+        unsafe {
+            for channel in 0..channels {
+                for row in 0..rows {
+                    let from = self.from.add(channel * self.from_channel + row * all);
+                    let to = self.to.add((row * channels + channel) * taps);
+                    if taps == all {
+                        copy_row::<V>(from, taps, taps, to);
+                    } else {
+                        for tap in 0..taps {
+                            *to.add(tap) = *from.add(*places.add(tap));
+                        }
+                    }
+                }
+            }
+        }
     }
 }

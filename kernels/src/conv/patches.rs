@@ -37,7 +37,7 @@ impl<T: Element> Patches<T> {
         offsets: *const usize,
         taps: usize,
     ) -> Patches<T> {
-        let (mut strides, mut positions) = (source.strides(), positions);
+        let (mut strides, mut positions) = (source.strides, positions);
         if strides[1] == positions[2] || positions[1] == 1 {
             // Rows follow each other without a gap.
             positions = [positions[0], 1, positions[1] * positions[2]];
@@ -46,7 +46,7 @@ impl<T: Element> Patches<T> {
             }
             strides[1] = 0;
         }
-        Patches { data, image, channel: source.channel(), strides, positions, offsets, taps }
+        Patches { data, image, channel: source.channel, strides, positions, offsets, taps }
     }
 
     /// Calls `run(number, offset)` for the runs of adjacent elements that hold columns `first..first + count`.

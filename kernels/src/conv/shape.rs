@@ -186,8 +186,8 @@ impl Shape {
             let reach = (at[d] * conv.dilation[d] / conv.stride[d]) as isize;
             (first - reach - window(conv, d).0) as usize
         });
-        let strides = self.source.strides();
-        let base = self.source.in_place().unwrap_or(0);
+        let strides = self.source.strides;
+        let base = self.source.in_place.unwrap_or(0);
         base + offsets[0] * strides[0] + offsets[1] * strides[1] + offsets[2]
     }
 }

@@ -27,7 +27,17 @@ pub struct Axis {
 impl Axis {
     /// Where in the image the first element of a slot is; outside of it, there are zeros.
     pub fn first(&self, slot: usize) -> isize {
-        (slot * self.dilation % self.step) as isize - self.pad
+        // The division is slow, and most axes have one slot.
+        (if slot == 0 { 0 } else { slot * self.dilation % self.step }) as isize - self.pad
+    }
+
+    /// The elements of a slot, from the first up to before the second, that lie inside an image of `size`.
+    fn inside(&self, slot: usize, size: usize) -> (usize, usize) {
+        let first = self.first(slot);
+        let begin = if first < 0 { first.unsigned_abs().div_ceil(self.step) } else { 0 };
+        let end = (size as isize - first).max(0) as usize;
+        let begin = begin.min(self.length);
+        (begin, end.div_ceil(self.step).clamp(begin, self.length))
     }
 
     /// The slot of a tap, and the tap's offset in it.
@@ -52,6 +62,12 @@ pub struct Source {
     pub axes: [Axis; 3],
     /// The sizes of the image.
     pub sizes: [usize; 3],
+    /// If the image itself can be read: the offset of its first element.
+    pub in_place: Option<usize>,
+    /// From one plane of rows, and from one row, to the next.
+    pub strides: [usize; 2],
+    /// Elements of a channel.
+    pub channel: usize,
 }
 
 impl Source {
@@ -68,7 +84,7 @@ impl Source {
                 pad: conv.pad_low[d],
             }
         });
-        Source { axes, sizes: conv.input }
+        Source::new(axes, conv.input)
     }
 
     /// An image of the given sizes from `first` on, with zeros around it.
@@ -80,46 +96,31 @@ impl Source {
             dilation: 1,
             pad: -first[d],
         });
-        Source { axes, sizes }
+        Source::new(axes, sizes)
     }
 
-    /// If the image itself can be read: the offset of its first element.
-    pub fn in_place(&self) -> Option<usize> {
-        let mut offset = 0;
-        for (axis, size) in self.axes.iter().zip(self.sizes) {
+    fn new(axes: [Axis; 3], sizes: [usize; 3]) -> Source {
+        let mut in_place = Some(0);
+        for (axis, size) in axes.iter().zip(sizes) {
             let first = axis.first(0);
-            if axis.slots != 1 || axis.step != 1 || first < 0 || first as usize + axis.length > size {
-                return None;
-            }
-            offset = offset * size + first as usize;
+            let inside = first >= 0 && first as usize + axis.length <= size;
+            in_place = in_place
+                .filter(|_| axis.slots == 1 && axis.step == 1 && inside)
+                .map(|offset| offset * size + first as usize);
         }
-        Some(offset)
-    }
-
-    /// From one plane of rows, and from one row, to the next.
-    pub fn strides(&self) -> [usize; 2] {
-        if self.in_place().is_some() {
-            return [self.sizes[1] * self.sizes[2], self.sizes[2]];
-        }
-        let [_, one, two] = self.axes;
-        [one.length * two.length, two.length]
-    }
-
-    /// Elements of a channel.
-    pub fn channel(&self) -> usize {
-        if self.in_place().is_some() {
-            return self.sizes.iter().product();
-        }
-        self.axes.iter().map(|axis| axis.slots * axis.length).product()
+        let [_, one, two] = if in_place.is_some() { sizes } else { axes.map(|axis| axis.length) };
+        let all: usize = axes.iter().map(|axis| axis.slots * axis.length).product();
+        let channel = if in_place.is_some() { sizes.iter().product() } else { all };
+        Source { axes, sizes, in_place, strides: [one * two, two], channel }
     }
 
     /// The offset of a tap in a channel.
     pub fn tap(&self, tap: [usize; 3]) -> usize {
-        let strides = self.strides();
+        let strides = self.strides;
         let [(s0, o0), (s1, o1), (s2, o2)] = std::array::from_fn(|d| self.axes[d].tap(tap[d]));
         let slot = (s0 * self.axes[1].slots + s1) * self.axes[2].slots + s2;
         let volume: usize = self.axes.iter().map(|axis| axis.length).product();
-        let base = self.in_place().unwrap_or(slot * volume);
+        let base = self.in_place.unwrap_or(slot * volume);
         base + o0 * strides[0] + o1 * strides[1] + o2
     }
 }
@@ -137,66 +138,57 @@ pub struct Fill<T> {
 impl<T: Element> Kernel<T> for &Fill<T> {
     #[inline(always)]
     unsafe fn call<V: Vector<Item = T>>(self) {
-        let [zero, one, two] = self.source.axes;
-        let [_, rows, columns] = self.source.sizes;
-        let mut to = self.to;
-        for slot in 0..zero.slots * one.slots * two.slots {
-            let (s0, s1, s2) =
-                (slot / (one.slots * two.slots), slot / two.slots % one.slots, slot % two.slots);
-            for i in 0..zero.length * one.length {
-                let at0 = zero.first(s0) + (i / one.length * zero.step) as isize;
-                let at1 = one.first(s1) + (i % one.length * one.step) as isize;
-                let inside = |at: isize, d: usize| at >= 0 && (at as usize) < self.source.sizes[d];
-                // SAFETY: the row is within the channel, and `to` within the memory for it.
-                unsafe {
-                    if inside(at0, 0) && inside(at1, 1) {
-                        let row = self.from.add((at0 as usize * rows + at1 as usize) * columns);
-                        fill_row::<V>(row, columns, two.first(s2), two.step, two.length, to);
-                    } else {
-                        to.write_bytes(0, two.length);
+        let axes = &self.source.axes;
+        let [_, height, width] = self.source.sizes;
+        let volume = axes[0].length * axes[1].length * axes[2].length;
+        for slot in 0..axes[0].slots * axes[1].slots * axes[2].slots {
+            let (one, two) = (axes[1].slots, axes[2].slots);
+            let slots = [slot / (one * two), slot / two % one, slot % two];
+            let inside: [(usize, usize); 3] =
+                std::array::from_fn(|d| axes[d].inside(slots[d], self.source.sizes[d]));
+            let [(b0, e0), (b1, e1), (b2, e2)] = inside;
+            let at =
+                |d: usize, index: usize| (axes[d].first(slots[d]) + (index * axes[d].step) as isize) as usize;
+            // SAFETY: the rows are within the channel, and `to` within the memory for it.
+            unsafe {
+                let to = self.to.add(slot * volume);
+                if (e0 - b0) * (e1 - b1) * (e2 - b2) < volume {
+                    to.write_bytes(0, volume);
+                }
+                if b2 == e2 {
+                    continue;
+                }
+                for i0 in b0..e0 {
+                    for i1 in b1..e1 {
+                        let row = (at(0, i0) * height + at(1, i1)) * width + at(2, b2);
+                        let to = to.add((i0 * axes[1].length + i1) * axes[2].length + b2);
+                        copy_steps::<V>(self.from.add(row), axes[2].step, e2 - b2, to);
                     }
-                    to = to.add(two.length);
                 }
             }
         }
     }
 }
 
-/// `to[i] = from[first + i * step]`, zero where that is outside of `0..size`.
+/// `to[i] = from[i * step]` for `count` elements.
 #[inline(always)]
-unsafe fn fill_row<V: Vector>(
-    from: *const V::Item,
-    size: usize,
-    first: isize,
-    step: usize,
-    length: usize,
-    to: *mut V::Item,
-) {
-    let begin = (if first < 0 { first.unsigned_abs().div_ceil(step) } else { 0 }).min(length);
-    let end = (size as isize - first).max(0) as usize;
-    let end = end.div_ceil(step).clamp(begin, length);
+unsafe fn copy_steps<V: Vector>(from: *const V::Item, step: usize, count: usize, to: *mut V::Item) {
     // SAFETY: the caller's promise.
     unsafe {
-        to.write_bytes(0, begin);
-        if begin < end {
-            let from = from.offset(first + (begin * step) as isize);
-            let count = end - begin;
-            let to = to.add(begin);
+        if step == 1 {
+            copy_row::<V>(from, count, count, to);
+        } else if step == 2 && count >= V::LANES {
             let mut at = 0;
-            if step == 1 {
-                copy_row::<V>(from, count, count, to);
-                at = count;
-            } else if step == 2 {
-                while at + V::LANES <= count {
-                    V::load_even(from.add(2 * at)).store(to.add(at));
-                    at += V::LANES;
-                }
+            while at + V::LANES < count {
+                V::load_even(from.add(2 * at)).store(to.add(at));
+                at += V::LANES;
             }
-            while at < count {
+            let last = count - V::LANES;
+            V::load_even(from.add(2 * last)).store(to.add(last));
+        } else {
+            for at in 0..count {
                 *to.add(at) = *from.add(at * step);
-                at += 1;
             }
         }
-        to.add(end).write_bytes(0, length - end);
     }
 }

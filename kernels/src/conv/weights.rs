@@ -11,6 +11,10 @@ use crate::gemm::block::{Block, Reading, scratch_elements};
 use crate::gemm::part_of;
 use crate::{Element, Team, Tier};
 
+/// Images with fewer positions than this are summed in one go, so that sums are read and written less often.
+const FEW_POSITIONS: usize = 256;
+/// Positions of images that are summed in one go.
+const SIDE_BY_SIDE: usize = 1024;
 /// Multiplications worth a thread of their own.
 const CHUNK_WORK: usize = 200_000;
 
@@ -20,8 +24,12 @@ pub struct Layout {
     source: Source,
     /// Images whose source is laid out at a time.
     images: usize,
+    /// Whether the positions of these images form one long sum.
+    side_by_side: bool,
     offsets: usize,
     planes: usize,
+    /// The cotangent with the positions of all images adjacent.
+    cotangent: usize,
     own: usize,
     own_each: usize,
     /// Bytes in all.
@@ -35,15 +43,34 @@ impl Layout {
         let positions: usize = conv.output.iter().product();
         let rows = conv.out_channels / conv.groups;
         let work = conv.out_channels * (conv.in_channels / conv.groups) * taps * positions;
-        let images = if threads > 1 { (2 * threads * CHUNK_WORK).div_ceil(work.max(1)) } else { 1 };
+        let side_by_side = conv.batch > 1 && positions < FEW_POSITIONS;
+        let images = if side_by_side {
+            SIDE_BY_SIDE.div_ceil(positions)
+        } else if threads > 1 {
+            (2 * threads * CHUNK_WORK).div_ceil(work.max(1))
+        } else {
+            1
+        };
         let images = images.min(conv.batch);
-        let own_each = scratch_elements::<T>(rows, positions, false, Reading::Packed).next_multiple_of(64);
-        let planes =
-            if source.in_place().is_some() { 0 } else { images * conv.in_channels * source.channel() };
-        let offsets = (taps * size_of::<usize>()).next_multiple_of(64);
-        let own = offsets + (planes * size_of::<T>()).next_multiple_of(64);
+        let sum = if side_by_side { images * positions } else { positions };
+        let own_each = scratch_elements::<T>(rows, sum, false, Reading::Packed).next_multiple_of(64);
+        let planes = if source.in_place.is_some() { 0 } else { images * conv.in_channels * source.channel };
+        let planes_at = (taps * size_of::<usize>()).next_multiple_of(64);
+        let cotangent = planes_at + (planes * size_of::<T>()).next_multiple_of(64);
+        let copied = if side_by_side { conv.out_channels * sum } else { 0 };
+        let own = cotangent + (copied * size_of::<T>()).next_multiple_of(64);
         let total = own + own_each * threads * size_of::<T>() + 64;
-        Layout { source, images, offsets: 0, planes: offsets, own, own_each, total }
+        Layout {
+            source,
+            images,
+            side_by_side,
+            offsets: 0,
+            planes: planes_at,
+            cotangent,
+            own,
+            own_each,
+            total,
+        }
     }
 }
 
@@ -81,6 +108,9 @@ impl<T: Element> Weights<'_, T> {
             while image < conv.batch {
                 let images = image..(image + self.layout.images).min(conv.batch);
                 self.fill(images.clone());
+                if self.layout.side_by_side {
+                    self.copy_cotangent(images.clone());
+                }
                 let positions: usize = conv.output.iter().product();
                 let work = images.len() * conv.out_channels * columns * positions;
                 let wanted = (work / CHUNK_WORK).clamp(1, 4 * self.team.threads());
@@ -105,12 +135,12 @@ impl<T: Element> Weights<'_, T> {
 
     unsafe fn fill(&self, images: Range<usize>) {
         let source = self.layout.source;
-        if source.in_place().is_some() {
+        if source.in_place.is_some() {
             return;
         }
         let size: usize = source.sizes.iter().product();
         let count = images.len() * self.conv.in_channels;
-        let chunks = (2 * count * source.channel() / CHUNK_WORK).clamp(1, 4 * self.team.threads()).min(count);
+        let chunks = (2 * count * source.channel / CHUNK_WORK).clamp(1, 4 * self.team.threads()).min(count);
         let job = Shared(&raw const *self);
         self.team.run(chunks, &|chunk, _| {
             for number in part_of(count, chunks, chunk, 1) {
@@ -118,7 +148,7 @@ impl<T: Element> Weights<'_, T> {
                 unsafe {
                     let job = &*job.get();
                     let from = job.x.add((images.start * job.conv.in_channels + number) * size);
-                    let to = job.at::<T>(job.layout.planes).add(number * source.channel());
+                    let to = job.at::<T>(job.layout.planes).add(number * source.channel);
                     T::dispatch(job.tier, &Fill { source, from, to });
                 }
             }
@@ -137,23 +167,31 @@ impl<T: Element> Weights<'_, T> {
         let (all, within) = (conv.out_channels / conv.groups, conv.in_channels / conv.groups);
         let taps: usize = conv.kernel.iter().product();
         let positions: usize = conv.output.iter().product();
-        for image in images.clone() {
+        let stride = conv.in_channels * source.channel;
+        let together = if self.layout.side_by_side { images.len() } else { 1 };
+        for image in images.clone().step_by(together) {
             // SAFETY: the caller's promise.
             unsafe {
-                let data = if source.in_place().is_some() {
-                    self.x.add(image * conv.in_channels * source.channel())
+                let data = if source.in_place.is_some() {
+                    self.x.add(image * stride)
                 } else {
-                    let first = (image - images.start) * conv.in_channels * source.channel();
-                    self.at::<T>(self.layout.planes).add(first).cast_const()
+                    self.at::<T>(self.layout.planes).add((image - images.start) * stride).cast_const()
                 };
-                let data = data.add(group * within * source.channel());
-                let patches = Patches::new(source, data, 0, conv.output, self.at(self.layout.offsets), taps);
+                let data = data.add(group * within * source.channel);
+                let patches =
+                    Patches::new(source, data, stride, conv.output, self.at(self.layout.offsets), taps);
+                let k = together * positions;
+                let a = if self.layout.side_by_side {
+                    self.at::<T>(self.layout.cotangent).add(group * all * k).cast_const()
+                } else {
+                    self.dy.add((image * conv.out_channels + group * all) * positions)
+                };
                 let block = Block {
                     rows: rows.clone(),
                     columns: columns.clone(),
-                    k: positions,
-                    a: self.dy.add((image * conv.out_channels + group * all) * positions),
-                    a_row: positions as isize,
+                    k,
+                    a,
+                    a_row: k as isize,
                     a_column: 1,
                     pack_a: false,
                     b: &Transposed(patches),
@@ -167,6 +205,23 @@ impl<T: Element> Weights<'_, T> {
                     scratch: self.at::<T>(self.layout.own).add(worker * self.layout.own_each),
                 };
                 T::dispatch(self.tier, &block);
+            }
+        }
+    }
+
+    /// Copies the cotangent so that the positions of the images are adjacent.
+    unsafe fn copy_cotangent(&self, images: Range<usize>) {
+        let positions: usize = self.conv.output.iter().product();
+        let channels = self.conv.out_channels;
+        let to = self.at::<T>(self.layout.cotangent);
+        for (number, image) in images.clone().enumerate() {
+            for channel in 0..channels {
+                // SAFETY: within the cotangent, and within the memory for the copy.
+                unsafe {
+                    let from = self.dy.add((image * channels + channel) * positions);
+                    let to = to.add((channel * images.len() + number) * positions);
+                    to.copy_from_nonoverlapping(from, positions);
+                }
             }
         }
     }
