@@ -20,6 +20,9 @@ const BYTES_PER_NODE: usize = 1024;
 /// Each node keeps the opset version that held where it stood. Fails where functions call themselves, where a call does
 /// not fit the function, and beyond `options.max_nodes` nodes.
 pub fn inline_functions(model: &Model, options: &ReadOptions) -> Result<Model> {
+    if model.functions.is_empty() {
+        return Ok(model.clone());
+    }
     let functions = model.functions.iter().map(|function| (&function.id, function)).collect();
     let mut inliner = Inliner {
         functions,

@@ -308,6 +308,20 @@ fn bodies_do_not_nest_deeper_through_calls() {
     expect(inline(&proto), "GC0311", message);
 }
 
+/// The deepest bodies that protobuf's own limit lets through, under the longest chain of calls.
+#[test]
+fn a_small_stack_is_enough() {
+    let mut inner = graph("", "x", vec![]);
+    for _ in 0..31 {
+        inner = graph("", "x", vec![node("If", "", "x", "").with(body("then_branch", inner))]);
+    }
+    let proto = tower(99, 1, vec![node("If", "", "a", "").with(body("then_branch", graph("", "a", vec![])))]);
+    let deep = model(GraphProto { input: vec![value("x")], ..inner });
+    let thread = std::thread::Builder::new().stack_size(512 << 10);
+    let results = thread.spawn(move || (inline(&proto).map(drop), read(&deep).map(drop))).expect("a thread");
+    assert_eq!(results.join().expect("no overflow"), (Ok(()), Ok(())));
+}
+
 #[test]
 fn contradictions() {
     let main = |inputs, outputs| graph("x", "x", vec![call("F", "c", inputs, outputs)]);
