@@ -6,7 +6,7 @@
 //!
 //! # Meaning
 //!
-//! A kernel runs its statements in order, as the interpreter does. A loop's kind
+//! A kernel runs its statements in order, as [`interpret`] does. A loop's kind
 //! changes the schedule and never the meaning, with one exception: a `Reduce` in a vector loop
 //! into an accumulator declared outside of that loop combines values in an order of the
 //! emitter's choice (the same on each run), which for floats changes the last digits.
@@ -42,10 +42,17 @@
 //!     ...
 //! ```
 
+mod evaluate;
+mod interpret;
+mod parse;
 mod print;
 mod scalar;
+mod validate;
 
+pub use interpret::{Failure, InterpretError, interpret, interpret_range};
+pub use parse::{ParseError, parse_kernel, parse_kernels};
 pub use scalar::{BinaryOp, CompareOp, Constant, ReduceOp, Scalar, UnaryOp, UpdateOp};
+pub use validate::KernelError;
 
 /// A register: the result of one operation. Numbers [`Kernel::registers`]. Printed `r3`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

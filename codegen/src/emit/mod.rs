@@ -1,0 +1,115 @@
+//! Machine code for loop kernels, through Cranelift, for a JIT module or an object file.
+//!
+//! # The emitted function
+//!
+//! `extern "C" fn(buffers: *const *mut u8, begin: i64, end: i64) -> i64`: `buffers` points to the
+//! addresses of the kernel's buffers in their order; a kernel with a parallel loop runs iterations
+//! `begin..end` of it, others ignore the range. The result is 0, or the status of a `Fail`
+//! (`loops::unpack_status`).
+//!
+//! # What is called
+//!
+//! Transcendental `f32` functions are straight code ([`ULP_BOUNDS`]); the rest (all of `f64`,
+//! `tan`, `rem`, `atan2`, ...) are calls of functions in [`runtime`], by the symbols of
+//! [`runtime::symbols`]. [`register_runtime`] makes them known to a JIT module.
+//!
+//! # Lanes
+//!
+//! A vector loop has four lanes if 32-bit registers occur in it, else two if `f64` occurs, else
+//! one. Values of other types are kept as one scalar per lane, and values that all lanes share as
+//! one scalar. Reductions over a vector loop keep up to four vectors of partial results.
+
+mod analysis;
+mod isa;
+mod kernel;
+mod lanes;
+mod math;
+mod memory;
+mod nest;
+mod ops;
+pub mod runtime;
+mod scalar;
+mod special;
+#[cfg(test)]
+mod tests;
+
+use cranelift_codegen::Context;
+use cranelift_codegen::ir::types::I64;
+use cranelift_codegen::ir::{AbiParam, Signature};
+use cranelift_codegen::isa::TargetIsa;
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+use cranelift_jit::JITBuilder;
+use cranelift_module::{FuncId, Linkage, Module, ModuleError};
+use thiserror::Error;
+
+pub use isa::{IsaOptions, baseline_isa, host_isa};
+pub use math::ULP_BOUNDS;
+
+use crate::loops::{Kernel, KernelError};
+
+/// Why no machine code was made.
+#[derive(Debug, Error)]
+pub enum EmitError {
+    /// The machine is not supported, or lacks a setting.
+    #[error("code generation for this machine: {0}")]
+    Isa(String),
+    /// The kernel breaks a rule of the loop IR.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// Cranelift refused; the text has its verifier's errors.
+    #[error("code generation: {0}")]
+    Module(Box<ModuleError>),
+}
+
+impl From<ModuleError> for EmitError {
+    fn from(error: ModuleError) -> EmitError {
+        EmitError::Module(Box::new(error))
+    }
+}
+
+/// The signature of every emitted kernel.
+pub fn kernel_signature(isa: &dyn TargetIsa) -> Signature {
+    let mut signature = Signature::new(isa.default_call_conv());
+    signature.params = vec![AbiParam::new(I64); 3];
+    signature.returns = vec![AbiParam::new(I64)];
+    signature
+}
+
+/// Emits a kernel as the function `symbol`.
+pub fn define_kernel(
+    module: &mut dyn Module,
+    kernel: &Kernel,
+    symbol: &str,
+    linkage: Linkage,
+) -> Result<FuncId, EmitError> {
+    let mut context = build(module, kernel)?;
+    let id = module.declare_function(symbol, linkage, &context.func.signature)?;
+    module.define_function(id, &mut context)?;
+    Ok(id)
+}
+
+/// The CLIF of a kernel before optimization.
+pub fn clif_text(module: &mut dyn Module, kernel: &Kernel) -> Result<String, EmitError> {
+    Ok(build(module, kernel)?.func.display().to_string())
+}
+
+fn build(module: &mut dyn Module, kernel: &Kernel) -> Result<Context, EmitError> {
+    kernel.validate()?;
+    let mut context = module.make_context();
+    context.func.signature = kernel_signature(module.isa());
+    let frontend = module.isa().frontend_config();
+    let mut builder_context = FunctionBuilderContext::new();
+    let builder = FunctionBuilder::new(&mut context.func, &mut builder_context);
+    let mut ops = kernel::Emitter::emit(ops::Ops::new(builder, module), kernel);
+    if let Some(error) = ops.failure.take() {
+        return Err(error);
+    }
+    ops.builder.seal_all_blocks();
+    ops.builder.finalize(frontend);
+    Ok(context)
+}
+
+/// Makes the runtime functions known to a JIT module.
+pub fn register_runtime(builder: &mut JITBuilder) {
+    builder.symbols(runtime::symbols());
+}
