@@ -24,6 +24,7 @@ pub(in crate::lower) const OPERATORS: &[Operator] = &[
     Operator::new("Sigmoid", 1, Gradient::Smooth, |c| Ok(vec![c.float(0)?.sigmoid()])),
     Operator::new("Softplus", 1, Gradient::Smooth, |c| Ok(vec![c.float(0)?.softplus()])),
     Operator::new("Softsign", 1, Gradient::Smooth, softsign),
+    Operator::new("SwiGLU", 28, Gradient::Smooth, swiglu),
     Operator::new("Swish", 24, Gradient::Smooth, swish),
     Operator::new("ThresholdedRelu", 1, Gradient::Piecewise, thresholded_relu),
 ];
@@ -116,6 +117,16 @@ fn swish<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let alpha = context.node.float("alpha", 1.0)?;
     let scaled = if alpha == 1.0 { x } else { x * f64::from(alpha) };
     Ok(vec![x * scaled.sigmoid()])
+}
+
+fn swiglu<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+    let (gate, linear) = (context.float(0)?, context.float(1)?);
+    if gate.ty() != linear.ty() {
+        return Err(context.error(format_args!("operands {} and {} differ", gate.ty(), linear.ty())));
+    }
+    let alpha = context.node.float("alpha", 1.0)?;
+    let scaled = if alpha == 1.0 { gate } else { gate * f64::from(alpha) };
+    Ok(vec![gate * scaled.sigmoid() * linear])
 }
 
 fn thresholded_relu<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {

@@ -2,22 +2,29 @@
 
 use super::spatial::{AutoPad, Windows, positive};
 use crate::Result;
-use crate::lower::Call;
+use crate::lower::{Context, Gradient, Operator, Outputs};
 use gradc_ir::{ConvForm, ConvOp, Expr, Op};
 
-/// `Conv`
-pub(super) fn conv<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
-    let (x, w) = (call.float(0)?, call.float(1)?);
-    call.same_dtype(x, w)?;
+pub(in crate::lower) const OPERATORS: &[Operator] = &[
+    Operator::new("Conv", 1, Gradient::Smooth, conv),
+    Operator::new("ConvTranspose", 1, Gradient::Smooth, conv_transpose),
+    Operator::new("CausalConvWithState", 27, Gradient::Smooth, causal_conv_with_state),
+];
+
+fn conv<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+    let (x, w) = (context.float(0)?, context.float(1)?);
+    context.same_dtype(x, w)?;
     let (x_shape, w_shape) = (x.shape(), w.shape());
-    let spatial = spatial_rank(call, x, w)?;
-    let node = call.node();
+    let spatial = spatial_rank(context, x, w)?;
+    let node = context.node;
     if let Some(kernel) = positive(node, "kernel_shape", spatial)?
         && kernel[..] != w_shape[2..]
     {
-        return Err(node.attribute_error("kernel_shape", format_args!("is not that of the weights {w_shape}")));
+        return Err(
+            node.attribute_error("kernel_shape", format_args!("is not that of the weights {w_shape}"))
+        );
     }
-    let groups = groups(call)?;
+    let groups = groups(context)?;
     if x_shape[1] != w_shape[1].saturating_mul(groups) || !w_shape[0].is_multiple_of(groups) {
         let what = format!("an input of {x_shape} does not fit weights of {w_shape} in {groups} groups");
         return Err(node.error(what));
@@ -34,23 +41,24 @@ pub(super) fn conv<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
         pad_low: windows.pad_low,
         groups,
     };
-    let y = call.push(Op::Conv(op), &[x, w])?;
-    Ok(vec![add_bias(call, y)?])
+    let y = context.push(Op::Conv(op), &[x, w])?;
+    Ok(vec![add_bias(context, y)?])
 }
 
-/// `ConvTranspose`
-pub(super) fn conv_transpose<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
-    let (x, w) = (call.float(0)?, call.float(1)?);
-    call.same_dtype(x, w)?;
+fn conv_transpose<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+    let (x, w) = (context.float(0)?, context.float(1)?);
+    context.same_dtype(x, w)?;
     let (x_shape, w_shape) = (x.shape(), w.shape());
-    let spatial = spatial_rank(call, x, w)?;
-    let node = call.node();
+    let spatial = spatial_rank(context, x, w)?;
+    let node = context.node;
     if let Some(kernel) = positive(node, "kernel_shape", spatial)?
         && kernel[..] != w_shape[2..]
     {
-        return Err(node.attribute_error("kernel_shape", format_args!("is not that of the weights {w_shape}")));
+        return Err(
+            node.attribute_error("kernel_shape", format_args!("is not that of the weights {w_shape}"))
+        );
     }
-    let groups = groups(call)?;
+    let groups = groups(context)?;
     if x_shape[1] != w_shape[0] || !w_shape[0].is_multiple_of(groups) {
         let what = format!("an input of {x_shape} does not fit weights of {w_shape} in {groups} groups");
         return Err(node.error(what));
@@ -72,7 +80,8 @@ pub(super) fn conv_transpose<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
     for axis in 0..spatial {
         let (length, stride) = (x_shape[axis + 2] as i64, windows.stride[axis] as i64);
         let reach = windows.reach(axis);
-        let full = (length - 1).max(0).saturating_mul(stride).saturating_add(reach).saturating_add(extra[axis]);
+        let full =
+            (length - 1).max(0).saturating_mul(stride).saturating_add(reach).saturating_add(extra[axis]);
         let target = match (&wanted, windows.auto_pad) {
             (Some(wanted), _) => Some(wanted[axis]),
             (None, AutoPad::SameUpper | AutoPad::SameLower) => Some(length.saturating_mul(stride)),
@@ -81,11 +90,16 @@ pub(super) fn conv_transpose<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
         if let Some(target) = target {
             windows.split(axis, full.saturating_sub(target).max(0), windows.auto_pad == AutoPad::SameUpper);
         }
-        let result = target
-            .unwrap_or_else(|| full.saturating_sub(windows.pad_low[axis]).saturating_sub(windows.pad_high[axis]));
+        let result = target.unwrap_or_else(|| {
+            full.saturating_sub(windows.pad_low[axis]).saturating_sub(windows.pad_high[axis])
+        });
         match usize::try_from(result) {
             Ok(length) => output.push(length),
-            Err(_) => return Err(node.error(format_args!("spatial axis {axis} of the result would have length {result}"))),
+            Err(_) => {
+                return Err(
+                    node.error(format_args!("spatial axis {axis} of the result would have length {result}"))
+                );
+            }
         }
     }
     let op = ConvOp {
@@ -98,30 +112,34 @@ pub(super) fn conv_transpose<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
         pad_low: windows.pad_low,
         groups,
     };
-    let y = call.push(Op::Conv(op), &[x, w])?;
-    Ok(vec![add_bias(call, y)?])
+    let y = context.push(Op::Conv(op), &[x, w])?;
+    Ok(vec![add_bias(context, y)?])
 }
 
-/// `CausalConvWithState`
-pub(super) fn causal_conv_with_state<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
-    let (x, w) = (call.float(0)?, call.float(1)?);
-    call.same_dtype(x, w)?;
+fn causal_conv_with_state<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+    let (x, w) = (context.float(0)?, context.float(1)?);
+    context.same_dtype(x, w)?;
     let (x_shape, w_shape) = (x.shape(), w.shape());
-    let node = call.node();
-    if x_shape.rank() != 3 || w_shape.rank() != 3 || w_shape[0] != x_shape[1] || w_shape[1] != 1 || w_shape[2] == 0 {
+    let node = context.node;
+    if x_shape.rank() != 3
+        || w_shape.rank() != 3
+        || w_shape[0] != x_shape[1]
+        || w_shape[1] != 1
+        || w_shape[2] == 0
+    {
         return Err(node.error(format_args!("an input of {x_shape} does not fit weights of {w_shape}")));
     }
     let (channels, kernel) = (x_shape[1], w_shape[2]);
     let state = gradc_ir::Shape::new(&[x_shape[0], channels, kernel - 1]);
-    let past = match call.optional(3) {
+    let past = match context.optional(3)? {
         Some(past) => {
-            call.expect_shape(past, &state, "past_state")?;
-            call.same_dtype(x, past)?;
+            context.expect_shape(past, &state, "past_state")?;
+            context.same_dtype(x, past)?;
             past
         }
-        None => call.builder().splat(&gradc_ir::TensorType { dtype: x.dtype(), shape: state }, 0.0),
+        None => context.builder().splat(&gradc_ir::TensorType { dtype: x.dtype(), shape: state }, 0.0),
     };
-    let padded = call.builder().concat(2, &[past, x]);
+    let padded = context.builder().concat(2, &[past, x]);
     let length = x_shape[2] + kernel - 1;
     let op = ConvOp {
         form: ConvForm::Forward,
@@ -133,7 +151,7 @@ pub(super) fn causal_conv_with_state<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr
         pad_low: vec![0],
         groups: channels,
     };
-    let y = add_bias(call, call.push(Op::Conv(op), &[padded, w])?)?;
+    let y = add_bias(context, context.push(Op::Conv(op), &[padded, w])?)?;
     let y = match node.string("activation", "none")? {
         "none" => y,
         "silu" | "swish" => y * y.sigmoid(),
@@ -142,27 +160,27 @@ pub(super) fn causal_conv_with_state<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr
     Ok(vec![y, padded.slice_axis(2, length - (kernel - 1), length)])
 }
 
-fn spatial_rank<'b>(call: &Call<'_, 'b>, x: Expr<'b>, w: Expr<'b>) -> Result<usize> {
+fn spatial_rank<'b>(context: &Context<'_, 'b>, x: Expr<'b>, w: Expr<'b>) -> Result<usize> {
     let (x_rank, w_rank) = (x.rank(), w.rank());
     if x_rank < 3 || x_rank != w_rank {
         let what = format!("input {} and weights {} must have one rank, at least 3", x.shape(), w.shape());
-        return Err(call.node().error(what));
+        return Err(context.node.error(what));
     }
     Ok(x_rank - 2)
 }
 
-fn groups(call: &Call<'_, '_>) -> Result<usize> {
-    let groups = call.node().int("group", 1)?;
+fn groups(context: &Context<'_, '_>) -> Result<usize> {
+    let groups = context.node.int("group", 1)?;
     match usize::try_from(groups) {
         Ok(groups) if groups > 0 => Ok(groups),
-        _ => Err(call.node().attribute_error("group", format_args!("is {groups}"))),
+        _ => Err(context.node.attribute_error("group", format_args!("is {groups}"))),
     }
 }
 
-fn add_bias<'b>(call: &Call<'_, 'b>, y: Expr<'b>) -> Result<Expr<'b>> {
-    let Some(bias) = call.optional(2) else { return Ok(y) };
+fn add_bias<'b>(context: &Context<'_, 'b>, y: Expr<'b>) -> Result<Expr<'b>> {
+    let Some(bias) = context.optional(2)? else { return Ok(y) };
     let shape = y.shape();
-    call.expect_shape(bias, &gradc_ir::Shape::new(&[shape[1]]), "B")?;
-    call.same_dtype(y, bias)?;
+    context.expect_shape(bias, &gradc_ir::Shape::new(&[shape[1]]), "B")?;
+    context.same_dtype(y, bias)?;
     Ok(y + bias.broadcast(&shape, &[1]))
 }

@@ -1,12 +1,69 @@
 //! The operators, in groups. Each group lists its own in `OPERATORS`.
 
+mod activation;
+mod attention;
+mod checks;
 pub(super) mod constant;
+mod conv;
+mod create;
+mod determinant;
+mod einsum;
 mod elementwise;
+mod grid;
 mod index;
+mod linear_attention;
+mod loss;
+mod machine_learning;
+mod microsoft;
+mod normalization;
+mod pool;
+mod product;
+mod quantize;
+mod recurrent;
+mod recurrent_activation;
+mod recurrent_cell;
+mod reduce;
+mod resize;
+mod sampling;
+mod scatter;
+mod selection;
+mod sequence;
 mod shape;
+mod signal;
+mod slice;
+mod softmax;
+mod spatial;
 
 use super::Operator;
 
 /// All groups.
-pub(super) const ALL: &[&[Operator]] =
-    &[constant::OPERATORS, elementwise::OPERATORS, index::OPERATORS, shape::OPERATORS];
+pub(super) const ALL: &[&[Operator]] = &[
+    activation::OPERATORS,
+    attention::OPERATORS,
+    constant::OPERATORS,
+    conv::OPERATORS,
+    create::OPERATORS,
+    determinant::OPERATORS,
+    einsum::OPERATORS,
+    elementwise::OPERATORS,
+    grid::OPERATORS,
+    index::OPERATORS,
+    linear_attention::OPERATORS,
+    loss::OPERATORS,
+    machine_learning::OPERATORS,
+    microsoft::OPERATORS,
+    normalization::OPERATORS,
+    pool::OPERATORS,
+    product::OPERATORS,
+    quantize::OPERATORS,
+    recurrent::OPERATORS,
+    reduce::OPERATORS,
+    resize::OPERATORS,
+    scatter::OPERATORS,
+    selection::OPERATORS,
+    sequence::OPERATORS,
+    shape::OPERATORS,
+    signal::OPERATORS,
+    slice::OPERATORS,
+    softmax::OPERATORS,
+];

@@ -2,17 +2,27 @@
 
 use super::pool::{powers, root};
 use crate::Result;
-use crate::lower::Call;
-use gradc_ir::{DType, Expr, Shape, WindowKind, WindowOp, Op};
+use crate::lower::{Context, Gradient, Operator, Outputs};
+use gradc_ir::{DType, Expr, Op, Shape, WindowKind, WindowOp};
 
-/// `BatchNormalization`
-pub(super) fn batch_normalization<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
-    let (x, node) = (call.float(0)?, call.node());
+pub(in crate::lower) const OPERATORS: &[Operator] = &[
+    Operator::new("BatchNormalization", 1, Gradient::Smooth, batch_normalization),
+    Operator::new("InstanceNormalization", 1, Gradient::Smooth, instance_normalization),
+    Operator::new("LayerNormalization", 17, Gradient::Smooth, layer_normalization),
+    Operator::new("RMSNormalization", 23, Gradient::Smooth, rms_normalization),
+    Operator::new("GroupNormalization", 18, Gradient::Smooth, group_normalization),
+    Operator::new("MeanVarianceNormalization", 9, Gradient::Smooth, mean_variance_normalization),
+    Operator::new("LpNormalization", 1, Gradient::Smooth, lp_normalization),
+    Operator::new("LRN", 1, Gradient::Smooth, lrn),
+];
+
+fn batch_normalization<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+    let (x, node) = (context.float(0)?, context.node);
     let shape = x.shape();
     if shape.rank() < 1 {
         return Err(node.error("the input must not be a scalar"));
     }
-    let epsilon = call.node().float("epsilon", 1e-5)? as f64;
+    let epsilon = context.node.float("epsilon", 1e-5)? as f64;
     // Before opset 9 statistics could be kept for each position instead of each channel.
     let per_position = node.opset < 9 && !node.flag("spatial", true)?;
     let kept: Vec<usize> = match (per_position, shape.rank()) {
@@ -25,8 +35,8 @@ pub(super) fn batch_normalization<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b
         _ => kept.iter().map(|&axis| shape[axis]).collect(),
     };
     let parameter = |position: usize, name: &str| -> Result<Expr<'b>> {
-        let e = call.float(position)?;
-        call.expect_shape(e, &parameters, name)?;
+        let e = context.float(position)?;
+        context.expect_shape(e, &parameters, name)?;
         Ok(e.reshape(&kept.iter().map(|&axis| shape[axis]).collect()))
     };
     let (scale, bias) = (parameter(1, "scale")?, parameter(2, "B")?);
@@ -34,7 +44,8 @@ pub(super) fn batch_normalization<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b
     let wide = [scale, mean, variance].iter().fold(x.dtype(), |wide, e| wider(wide, e.dtype()));
     let xw = x.cast(wide);
     let spread = |e: Expr<'b>| e.cast(wide).broadcast(&shape, &kept);
-    let training = if node.opset >= 14 { node.flag("training_mode", false)? } else { node.output(1).is_some() };
+    let training =
+        if node.opset >= 14 { node.flag("training_mode", false)? } else { node.output(1).is_some() };
     let normalized = |mean: Expr<'b>, variance: Expr<'b>| {
         let factor = scale.cast(wide) / (variance + epsilon).sqrt();
         ((xw - spread(mean)) * spread(factor) + spread(bias)).cast(x.dtype())
@@ -60,17 +71,16 @@ pub(super) fn batch_normalization<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b
     Ok(results)
 }
 
-/// `InstanceNormalization`
-pub(super) fn instance_normalization<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
-    let (x, node) = (call.float(0)?, call.node());
+fn instance_normalization<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+    let (x, node) = (context.float(0)?, context.node);
     let shape = x.shape();
     if shape.rank() < 3 {
         return Err(node.error(format_args!("the input {shape} must have rank 3 or more")));
     }
     let channels = Shape::new(&[shape[1]]);
-    let (scale, bias) = (call.float(1)?, call.float(2)?);
-    call.expect_shape(scale, &channels, "scale")?;
-    call.expect_shape(bias, &channels, "B")?;
+    let (scale, bias) = (context.float(1)?, context.float(2)?);
+    context.expect_shape(scale, &channels, "scale")?;
+    context.expect_shape(bias, &channels, "B")?;
     let epsilon = node.float("epsilon", 1e-5)? as f64;
     let axes: Vec<usize> = (2..shape.rank()).collect();
     let normal = Standardized::of(x, &axes, epsilon).value;
@@ -78,19 +88,18 @@ pub(super) fn instance_normalization<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr
     Ok(vec![normal * spread(scale) + spread(bias)])
 }
 
-/// `LayerNormalization`
-pub(super) fn layer_normalization<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
-    let (x, node) = (call.float(0)?, call.node());
+fn layer_normalization<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+    let (x, node) = (context.float(0)?, context.node);
     let shape = x.shape();
-    let axis = call.axis("axis", -1, shape.rank())?;
+    let axis = context.axis_attribute(-1, shape.rank())?;
     let axes: Vec<usize> = (axis..shape.rank()).collect();
     let epsilon = node.float("epsilon", 1e-5)? as f64;
-    let stash = stash_type(call, x)?;
+    let stash = stash_type(context, x)?;
     let normal = Standardized::of(x.cast(stash), &axes, epsilon);
     let y = normal.value.cast(x.dtype());
-    let y = y * call.broadcast_parameter(call.float(1)?, x, "Scale")?;
-    let y = match call.optional(2) {
-        Some(bias) => y + call.broadcast_parameter(bias, x, "B")?,
+    let y = y * context.parameter(context.float(1)?, x, "Scale")?;
+    let y = match context.optional(2)? {
+        Some(bias) => y + context.parameter(bias, x, "B")?,
         None => y,
     };
     // The statistics come in the type of the attribute.
@@ -100,15 +109,14 @@ pub(super) fn layer_normalization<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b
     Ok(vec![y, statistics(normal.mean), statistics(normal.inverse_deviation)])
 }
 
-/// `RMSNormalization`
-pub(super) fn rms_normalization<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
-    let (x, node) = (call.float(0)?, call.node());
+fn rms_normalization<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+    let (x, node) = (context.float(0)?, context.node);
     let shape = x.shape();
-    let axis = call.axis("axis", -1, shape.rank())?;
+    let axis = context.axis_attribute(-1, shape.rank())?;
     let axes: Vec<usize> = (axis..shape.rank()).collect();
     let epsilon = node.float("epsilon", 1e-5)? as f64;
-    let scale = call.broadcast_parameter(call.float(1)?, x, "scale")?;
-    Ok(vec![root_mean_square(x, stash_type(call, x)?, &axes, epsilon) * scale])
+    let scale = context.parameter(context.float(1)?, x, "scale")?;
+    Ok(vec![root_mean_square(x, stash_type(context, x)?, &axes, epsilon) * scale])
 }
 
 /// `x / sqrt(mean(x^2) + epsilon)`, computed in `stash`.
@@ -118,17 +126,18 @@ pub(super) fn root_mean_square<'b>(x: Expr<'b>, stash: DType, axes: &[usize], ep
     (wide * inverse.unreduce(&x.shape(), axes)).cast(x.dtype())
 }
 
-/// `GroupNormalization`
-pub(super) fn group_normalization<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
-    let (x, node) = (call.float(0)?, call.node());
+fn group_normalization<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+    let (x, node) = (context.float(0)?, context.node);
     let shape = x.shape();
     let groups = node.required("num_groups", node.optional_int("num_groups")?)?;
     let groups = usize::try_from(groups).ok().filter(|&groups| groups > 0);
     let Some(groups) = groups.filter(|&groups| shape.rank() >= 2 && shape[1].is_multiple_of(groups)) else {
-        return Err(node.attribute_error("num_groups", format_args!("does not divide the channels of {shape}")));
+        return Err(
+            node.attribute_error("num_groups", format_args!("does not divide the channels of {shape}"))
+        );
     };
     let epsilon = node.float("epsilon", 1e-5)? as f64;
-    let stash = if node.opset >= 21 { stash_type(call, x)? } else { x.dtype() };
+    let stash = if node.opset >= 21 { stash_type(context, x)? } else { x.dtype() };
     let grouped: Shape =
         [shape[0], groups, shape[1] / groups].into_iter().chain(shape[2..].iter().copied()).collect();
     let axes: Vec<usize> = (2..grouped.rank()).collect();
@@ -137,8 +146,8 @@ pub(super) fn group_normalization<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b
     let (parameters, kept): (Shape, &[usize]) =
         if node.opset >= 21 { (Shape::new(&[shape[1]]), &[1, 2]) } else { (Shape::new(&[groups]), &[1]) };
     let parameter = |position: usize, name: &str| -> Result<Expr<'b>> {
-        let e = call.float(position)?;
-        call.expect_shape(e, &parameters, name)?;
+        let e = context.float(position)?;
+        context.expect_shape(e, &parameters, name)?;
         let split: Shape = kept.iter().map(|&axis| grouped[axis]).collect();
         Ok(e.cast(stash).reshape(&split).broadcast(&grouped, kept))
     };
@@ -146,21 +155,19 @@ pub(super) fn group_normalization<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b
     Ok(vec![y.reshape(&shape).cast(x.dtype())])
 }
 
-/// `MeanVarianceNormalization`
-pub(super) fn mean_variance_normalization<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
-    let (x, node) = (call.float(0)?, call.node());
+fn mean_variance_normalization<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+    let (x, node) = (context.float(0)?, context.node);
     let shape = x.shape();
-    let axes = call.axes(node.ints("axes")?.unwrap_or(&[0, 2, 3]), shape.rank())?;
+    let axes = context.axes(node.ints("axes")?.unwrap_or(&[0, 2, 3]), shape.rank())?;
     let centered = x - x.mean(&axes).unreduce(&shape, &axes);
     let deviation = root((centered * centered).mean(&axes), 2) + 1e-9;
     Ok(vec![centered * (1.0 / deviation).unreduce(&shape, &axes)])
 }
 
-/// `LpNormalization`
-pub(super) fn lp_normalization<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
-    let (x, node) = (call.float(0)?, call.node());
+fn lp_normalization<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+    let (x, node) = (context.float(0)?, context.node);
     let shape = x.shape();
-    let axis = call.axis("axis", -1, shape.rank())?;
+    let axis = context.axis_attribute(-1, shape.rank())?;
     let p = node.int("p", 2)?;
     if p != 1 && p != 2 {
         return Err(node.attribute_error("p", format_args!("is {p}, not 1 or 2")));
@@ -173,9 +180,8 @@ pub(super) fn lp_normalization<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>>
     Ok(vec![x / norm.unreduce(&shape, &[axis])])
 }
 
-/// `LRN`
-pub(super) fn lrn<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
-    let (x, node) = (call.float(0)?, call.node());
+fn lrn<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+    let (x, node) = (context.float(0)?, context.node);
     let shape = x.shape();
     let rank = shape.rank();
     let size = node.required("size", node.optional_int("size")?)?;
@@ -195,7 +201,7 @@ pub(super) fn lrn<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
     window.window[1] = size as usize;
     window.pad_low[1] = (size - 1) / 2;
     window.pad_high[1] = size - 1 - (size - 1) / 2;
-    let sum = call.push(Op::Window(window), &[x * x])?;
+    let sum = context.push(Op::Window(window), &[x * x])?;
     let base = sum * (alpha / size as f64) + bias;
     Ok(vec![x / base.pow(base.splat(beta))])
 }
@@ -221,12 +227,12 @@ impl<'b> Standardized<'b> {
 }
 
 /// The type that statistics are computed in: at least as wide as the input's.
-fn stash_type(call: &Call<'_, '_>, x: Expr<'_>) -> Result<DType> {
-    match call.node().int("stash_type", 1)? {
+fn stash_type(context: &Context<'_, '_>, x: Expr<'_>) -> Result<DType> {
+    match context.node.int("stash_type", 1)? {
         1 => Ok(wider(x.dtype(), DType::F32)),
         10 | 16 => Ok(x.dtype()),
         11 => Ok(DType::F64),
-        other => Err(call.node().attribute_error("stash_type", format_args!("is {other}, no float type"))),
+        other => Err(context.node.attribute_error("stash_type", format_args!("is {other}, no float type"))),
     }
 }
 

@@ -2,19 +2,30 @@
 
 use super::spatial::Windows;
 use crate::Result;
-use crate::lower::Call;
-use gradc_ir::{BinaryOp, DType, Expr, Literal, Op, ReduceOp, ScatterOp, Shape, TensorType, WindowKind, WindowOp};
+use crate::lower::{Context, Gradient, Operator, Outputs};
+use gradc_ir::{
+    BinaryOp, DType, Expr, Literal, Op, ReduceOp, ScatterOp, Shape, TensorType, WindowKind, WindowOp,
+};
 
-/// `MaxPool`
-pub(super) fn max_pool<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
-    let x = call.input(0)?;
-    let windows = settled(call, x)?.0;
-    let y = call.push(Op::Window(windows.over(WindowKind::Max)), &[x])?;
-    if call.node().output(1).is_none() {
+pub(in crate::lower) const OPERATORS: &[Operator] = &[
+    Operator::new("MaxPool", 1, Gradient::Piecewise, max_pool),
+    Operator::new("AveragePool", 1, Gradient::Smooth, average_pool),
+    Operator::new("LpPool", 1, Gradient::Piecewise, lp_pool),
+    Operator::new("GlobalAveragePool", 1, Gradient::Smooth, global_average_pool),
+    Operator::new("GlobalMaxPool", 1, Gradient::Piecewise, global_max_pool),
+    Operator::new("GlobalLpPool", 1, Gradient::Piecewise, global_lp_pool),
+    Operator::new("MaxUnpool", 9, Gradient::Smooth, max_unpool),
+];
+
+fn max_pool<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+    let x = context.input(0)?;
+    let windows = settled(context, x)?.0;
+    let y = context.push(Op::Window(windows.over(WindowKind::Max)), &[x])?;
+    if context.node.output(1).is_none() {
         return Ok(vec![y]);
     }
-    let index = call.push(Op::Window(windows.over(WindowKind::ArgMax)), &[x])?;
-    let index = match call.node().int("storage_order", 0)? {
+    let index = context.push(Op::Window(windows.over(WindowKind::ArgMax)), &[x])?;
+    let index = match context.node.int("storage_order", 0)? {
         0 => index,
         _ => column_major(index, &x.shape()),
     };
@@ -35,12 +46,11 @@ fn column_major<'b>(index: Expr<'b>, shape: &Shape) -> Expr<'b> {
     result
 }
 
-/// `AveragePool`
-pub(super) fn average_pool<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
-    let x = call.float(0)?;
-    let (windows, pads) = settled(call, x)?;
-    let include_pad = call.node().flag("count_include_pad", false)?;
-    let sum = call.push(Op::Window(windows.over(WindowKind::Sum)), &[x])?;
+fn average_pool<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+    let x = context.float(0)?;
+    let (windows, pads) = settled(context, x)?;
+    let include_pad = context.node.flag("count_include_pad", false)?;
+    let sum = context.push(Op::Window(windows.over(WindowKind::Sum)), &[x])?;
     let shape = sum.shape();
     // How many elements a window has is a product of what it has on each axis.
     let mut counts = vec![1.0f64];
@@ -62,78 +72,74 @@ pub(super) fn average_pool<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
     let divisor = if uniform {
         sum.splat(counts.first().copied().unwrap_or(1.0))
     } else {
-        let counts = call.builder().constant(Literal::new(&shape[2..], &counts)).cast(x.dtype());
+        let counts = context.builder().constant(Literal::new(&shape[2..], &counts)).cast(x.dtype());
         counts.broadcast(&shape, &(2..shape.rank()).collect::<Vec<_>>())
     };
     Ok(vec![sum / divisor])
 }
 
-/// `LpPool`
-pub(super) fn lp_pool<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
-    let x = call.float(0)?;
-    let windows = settled(call, x)?.0;
-    let p = exponent(call)?;
-    let sum = call.push(Op::Window(windows.over(WindowKind::Sum)), &[powers(x, p)])?;
+fn lp_pool<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+    let x = context.float(0)?;
+    let windows = settled(context, x)?.0;
+    let p = exponent(context)?;
+    let sum = context.push(Op::Window(windows.over(WindowKind::Sum)), &[powers(x, p)])?;
     Ok(vec![root(sum, p)])
 }
 
-/// `GlobalAveragePool`
-pub(super) fn global_average_pool<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
-    let (x, axes) = global(call)?;
+fn global_average_pool<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+    let (x, axes) = global(context)?;
     Ok(vec![x.mean(&axes).reshape(&x.shape().with_ones(&axes))])
 }
 
-/// `GlobalMaxPool`
-pub(super) fn global_max_pool<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
-    let (x, axes) = global(call)?;
+fn global_max_pool<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+    let (x, axes) = global(context)?;
     Ok(vec![x.reduce(ReduceOp::Max, &axes).reshape(&x.shape().with_ones(&axes))])
 }
 
-/// `GlobalLpPool`
-pub(super) fn global_lp_pool<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
-    let (x, axes) = global(call)?;
-    let p = exponent(call)?;
+fn global_lp_pool<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+    let (x, axes) = global(context)?;
+    let p = exponent(context)?;
     Ok(vec![root(powers(x, p).sum(&axes), p).reshape(&x.shape().with_ones(&axes))])
 }
 
-/// `MaxUnpool`
-pub(super) fn max_unpool<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
-    let (x, index) = (call.input(0)?, call.index(1)?);
-    let node = call.node();
+fn max_unpool<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+    let (x, index) = (context.input(0)?, context.index(1)?);
+    let node = context.node;
     let shape = x.shape();
     if shape.rank() < 3 {
         return Err(node.error(format_args!("the input {shape} must have rank 3 or more")));
     }
-    call.expect_shape(index, &shape, "I")?;
+    context.expect_shape(index, &shape, "I")?;
     let windows = Windows::read_pool(node, shape.rank() - 2)?;
     let mut natural = shape.to_vec();
     for axis in 2..shape.rank() {
         let at = axis - 2;
-        let length = (shape[axis] as i64 - 1).saturating_mul(windows.stride[at] as i64) + windows.kernel[at] as i64
+        let length = (shape[axis] as i64 - 1).saturating_mul(windows.stride[at] as i64)
+            + windows.kernel[at] as i64
             - windows.pad_low[at]
             - windows.pad_high[at];
         natural[axis] = usize::try_from(length)
             .map_err(|_| node.error(format_args!("axis {axis} of the result would have length {length}")))?;
     }
-    let natural = call.checked_shape(&natural)?;
-    let zero = call.builder().splat(&TensorType::new(x.dtype(), [natural.elements()]), 0.0);
+    let natural = context.shape(&natural)?;
+    let zero = context.builder().splat(&TensorType::new(x.dtype(), [natural.elements()]), 0.0);
     let count = shape.elements();
     let flat = |e: Expr<'b>| e.reshape(&Shape::new(&[count]));
     let unpooled = zero.scatter(0, ScatterOp::Set, flat(index), flat(x)).reshape(&natural);
-    let Some(wanted) = call.known_lengths(2)? else { return Ok(vec![unpooled]) };
-    let wanted = call.checked_shape(&wanted)?;
+    let Some(wanted) = context.optional_lengths(2, "output_shape")? else { return Ok(vec![unpooled]) };
+    let wanted = context.shape(&wanted)?;
     if wanted.rank() != shape.rank() {
         return Err(node.error(format_args!("output_shape {wanted} has not the rank of the input {shape}")));
     }
     let rank = shape.rank();
     let high: Vec<i64> = (0..rank).map(|axis| wanted[axis] as i64 - natural[axis] as i64).collect();
-    let zero = call.builder().splat(&TensorType::scalar(x.dtype()), 0.0);
+    let zero = context.builder().splat(&TensorType::scalar(x.dtype()), 0.0);
     Ok(vec![unpooled.pad(zero, &vec![0; rank], &high, &vec![0; rank])])
 }
 
 /// Settled windows, and the padding before and after each spatial axis that the attributes ask for.
-fn settled<'b>(call: &Call<'_, 'b>, x: Expr<'b>) -> Result<(Windows, Vec<(i64, i64)>)> {
-    let (node, shape) = (call.node(), x.shape());
+fn settled<'b>(context: &Context<'_, 'b>, x: Expr<'b>) -> Result<(Windows, Vec<(i64, i64)>)> {
+    let (node, shape) = (context.node, x.shape());
     if shape.rank() < 3 {
         return Err(node.error(format_args!("the input {shape} must have rank 3 or more")));
     }
@@ -165,18 +171,20 @@ impl Windows {
     }
 }
 
-fn global<'b>(call: &Call<'_, 'b>) -> Result<(Expr<'b>, Vec<usize>)> {
-    let x = call.input(0)?;
+fn global<'b>(context: &Context<'_, 'b>) -> Result<(Expr<'b>, Vec<usize>)> {
+    let x = context.input(0)?;
     if x.rank() < 2 || x.dtype() == DType::Bool {
-        return Err(call.node().error(format_args!("the input {} must be numbers of rank 2 or more", x.ty())));
+        return Err(context
+            .node
+            .error(format_args!("the input {} must be numbers of rank 2 or more", x.ty())));
     }
     Ok((x, (2..x.rank()).collect()))
 }
 
-fn exponent(call: &Call<'_, '_>) -> Result<i64> {
-    match call.node().int("p", 2)? {
+fn exponent(context: &Context<'_, '_>) -> Result<i64> {
+    match context.node.int("p", 2)? {
         p if p >= 1 => Ok(p),
-        p => Err(call.node().attribute_error("p", format_args!("is {p}, not positive"))),
+        p => Err(context.node.attribute_error("p", format_args!("is {p}, not positive"))),
     }
 }
 

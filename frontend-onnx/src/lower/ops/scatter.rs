@@ -1,39 +1,46 @@
 //! Writing into tensors at computed positions.
 
+use super::checks::guard;
 use crate::Result;
-use crate::lower::Call;
+use crate::lower::{Context, Gradient, Operator, Outputs};
 use gradc_ir::{DType, Expr, ScatterOp, Shape, TensorType};
 
-/// `ScatterElements`, and `Scatter` as it was called before opset 11.
-pub(super) fn scatter_elements<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
-    let (x, index, update) = (call.input(0)?, call.index(1)?, call.input(2)?);
-    let node = call.node();
+pub(in crate::lower) const OPERATORS: &[Operator] = &[
+    Operator::new("Scatter", 9, Gradient::Smooth, scatter_elements),
+    Operator::new("ScatterElements", 11, Gradient::Smooth, scatter_elements),
+    Operator::new("ScatterND", 11, Gradient::Smooth, scatter_nd),
+    Operator::new("TensorScatter", 24, Gradient::Smooth, tensor_scatter),
+];
+
+fn scatter_elements<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+    let (x, index, update) = (context.input(0)?, context.index(1)?, context.input(2)?);
+    let node = context.node;
     let (shape, rank) = (x.shape(), x.rank());
-    let axis = call.axis("axis", 0, rank)?;
-    call.expect_shape(update, &index.shape(), "updates")?;
-    call.same_dtype(x, update)?;
+    let axis = context.axis_attribute(0, rank)?;
+    context.expect_shape(update, &index.shape(), "updates")?;
+    context.same_dtype(x, update)?;
     let fits = (0..rank).all(|a| a == axis || index.shape().get(a).is_some_and(|&length| length <= shape[a]));
     if index.rank() != rank || !fits {
         let what = format!("indices of {} do not fit data of {shape} on axis {axis}", index.shape());
         return Err(node.error(what));
     }
-    let op = reduction(call, x.dtype())?;
+    let op = reduction(context, x.dtype())?;
     // The position of each update in the flattened data.
     let strides = shape.strides();
     let counts = TensorType::new(DType::I64, index.shape());
-    let mut flat = call.wrapped(index, shape[axis]) * call.builder().splat(&counts, strides[axis] as f64);
+    let mut flat =
+        context.guarded(index, shape[axis])? * context.builder().splat(&counts, strides[axis] as f64);
     for a in (0..rank).filter(|&a| a != axis && index.shape()[a] > 1) {
-        let scale = call.builder().splat(&counts, strides[a] as f64);
-        flat = flat + call.builder().iota(counts.clone(), a) * scale;
+        let scale = context.builder().splat(&counts, strides[a] as f64);
+        flat = flat + context.builder().iota(counts.clone(), a) * scale;
     }
     let line = |e: Expr<'b>| e.reshape(&Shape::new(&[e.shape().elements()]));
     Ok(vec![line(x).scatter(0, op, line(flat), line(update)).reshape(&shape)])
 }
 
-/// `ScatterND`
-pub(super) fn scatter_nd<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
-    let (x, index, update) = (call.input(0)?, call.index(1)?, call.input(2)?);
-    let node = call.node();
+fn scatter_nd<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+    let (x, index, update) = (context.input(0)?, context.index(1)?, context.input(2)?);
+    let node = context.node;
     let shape = x.shape();
     let index_shape = index.shape();
     let depth = index_shape.last().copied().filter(|&depth| depth <= shape.rank());
@@ -42,10 +49,10 @@ pub(super) fn scatter_nd<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
     };
     let places = &index_shape[..index_shape.rank() - 1];
     let wanted: Shape = places.iter().chain(&shape[depth..]).copied().collect();
-    call.expect_shape(update, &wanted, "updates")?;
-    call.same_dtype(x, update)?;
-    let op = reduction(call, x.dtype())?;
-    let position = flat_position(call, index, &shape[..depth]);
+    context.expect_shape(update, &wanted, "updates")?;
+    context.same_dtype(x, update)?;
+    let op = reduction(context, x.dtype())?;
+    let position = flat_position(context, index, &shape[..depth])?;
     let (rows, row) = (shape[..depth].iter().product::<usize>(), &shape[depth..]);
     let with = |leading: usize| std::iter::once(leading).chain(row.iter().copied()).collect::<Shape>();
     let count = places.iter().product::<usize>();
@@ -55,34 +62,30 @@ pub(super) fn scatter_nd<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
 }
 
 /// Row-major positions in axes of these `lengths` from index tuples in the last axis of `index`.
-pub(super) fn flat_position<'b>(call: &Call<'_, 'b>, index: Expr<'b>, lengths: &[usize]) -> Expr<'b> {
+pub(super) fn flat_position<'b>(
+    context: &Context<'_, 'b>,
+    index: Expr<'b>,
+    lengths: &[usize],
+) -> Result<Expr<'b>> {
     let shape = index.shape();
     let last = shape.rank() - 1;
     let places = Shape::new(&shape[..last]);
-    let mut position = call.builder().splat(&TensorType::new(DType::I64, places.clone()), 0.0);
+    let mut position = context.builder().splat(&TensorType::new(DType::I64, places.clone()), 0.0);
     for (part, &length) in lengths.iter().enumerate() {
         let column = index.slice_axis(last, part, part + 1).reshape(&places);
         // An index that is out of range on its own axis must not become a valid one of the flattened axes.
-        let column = guarded(call.wrapped(column, length), length);
+        let column = context.guarded(column, length)?;
         position = position * position.splat(length as f64) + column;
     }
-    position
+    Ok(position)
 }
 
-/// Makes what is out of `0..length` so far out that it stays out of range in any product.
-fn guarded<'b>(index: Expr<'b>, length: usize) -> Expr<'b> {
-    let low = index.ge(index.splat(0.0));
-    let high = index.lt(index.splat(length as f64));
-    low.and(high).select(index, index.splat(-((1i64 << 40) as f64)))
-}
-
-/// `TensorScatter`
-pub(super) fn tensor_scatter<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
-    let (cache, update) = (call.input(0)?, call.input(1)?);
-    let node = call.node();
+fn tensor_scatter<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+    let (cache, update) = (context.input(0)?, context.input(1)?);
+    let node = context.node;
     let (shape, rank) = (cache.shape(), cache.rank());
-    call.same_dtype(cache, update)?;
-    let axis = call.axis("axis", -2, rank)?;
+    context.same_dtype(cache, update)?;
+    let axis = context.axis_attribute(-2, rank)?;
     let fits = update.rank() == rank
         && (0..rank).all(|a| update.shape()[a] == shape[a] || (a == axis && update.shape()[a] <= shape[a]));
     if !fits || axis == 0 {
@@ -98,20 +101,21 @@ pub(super) fn tensor_scatter<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
     // Rows are addressed by their position among the axes up to `axis`.
     let places = Shape::new(&update.shape()[..=axis]);
     let ty = TensorType::new(DType::I64, places.clone());
-    let builder = call.builder();
+    let builder = context.builder();
     let mut at = builder.iota(ty.clone(), axis);
-    if let Some(start) = call.optional_index(2)? {
-        call.expect_shape(start, &Shape::new(&shape[..1]), "write_indices")?;
+    if let Some(start) = context.optional_index(2)? {
+        context.expect_shape(start, &Shape::new(&shape[..1]), "write_indices")?;
         at = at + start.cast(DType::I64).broadcast(&places, &[0]);
     }
-    let at = if circular { at % at.splat(length as f64) } else { guarded(at, length) };
+    let at = if circular { at % at.splat(length as f64) } else { guard(at, length) };
     let mut position = at;
     let mut scale = length;
     for a in (0..axis).rev() {
         position = position + builder.iota(ty.clone(), a) * position.splat(scale as f64);
         scale *= shape[a];
     }
-    let with = |leading: usize| std::iter::once(leading).chain(shape[axis + 1..].iter().copied()).collect::<Shape>();
+    let with =
+        |leading: usize| std::iter::once(leading).chain(shape[axis + 1..].iter().copied()).collect::<Shape>();
     let count = places.elements();
     let result = cache.reshape(&with(scale)).scatter(
         0,
@@ -122,8 +126,8 @@ pub(super) fn tensor_scatter<'b>(call: &Call<'_, 'b>) -> Result<Vec<Expr<'b>>> {
     Ok(vec![result.reshape(&shape)])
 }
 
-fn reduction(call: &Call<'_, '_>, dtype: DType) -> Result<ScatterOp> {
-    let node = call.node();
+fn reduction(context: &Context<'_, '_>, dtype: DType) -> Result<ScatterOp> {
+    let node = context.node;
     let op = match node.string("reduction", "none")? {
         "none" => ScatterOp::Set,
         "add" => ScatterOp::Add,

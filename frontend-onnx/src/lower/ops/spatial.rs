@@ -93,7 +93,9 @@ impl Windows {
             }
             let padded = length + self.pad_low[axis] + self.pad_high[axis];
             if padded < reach && !(ceil && padded > 0) {
-                let what = format!("on spatial axis {axis} a window reaches over {reach} elements, the padded input has {padded}");
+                let what = format!(
+                    "on spatial axis {axis} a window reaches over {reach} elements, the padded input has {padded}"
+                );
                 return Err(node.error(what));
             }
             let mut windows = (padded - reach).div_euclid(stride) + 1;

@@ -1,0 +1,188 @@
+//! Which input positions an output position of a resized axis draws on, and with what weights.
+
+/// How an output position becomes a position in the input.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coordinates {
+    HalfPixel,
+    HalfPixelSymmetric,
+    PytorchHalfPixel,
+    AlignCorners,
+    Asymmetric,
+    TfHalfPixelForNn,
+    TfCropAndResize,
+}
+
+/// Which neighbour is the nearest.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Nearest {
+    RoundPreferFloor,
+    RoundPreferCeil,
+    Floor,
+    Ceil,
+}
+
+/// How neighbours are weighed.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Filter {
+    Nearest(Nearest),
+    Linear { antialias: bool },
+    Cubic { antialias: bool, a: f64 },
+}
+
+/// For each output position its input positions with their weights.
+pub(super) struct Taps {
+    pub positions: Vec<Vec<(usize, f64)>>,
+    /// Whether the position lies outside of the input, where a mode gives such positions a value of their own.
+    pub outside: Vec<bool>,
+}
+
+impl Taps {
+    /// `None` where there is nothing to draw on.
+    pub fn new(
+        coordinates: Coordinates,
+        filter: Filter,
+        input: usize,
+        output: usize,
+        scale: f64,
+        region: Option<(f64, f64)>,
+        exclude_outside: bool,
+    ) -> Option<Taps> {
+        // A coordinate must stay far below 2^53, and a footprint be one that memory can hold.
+        if (input == 0 && output > 0) || scale.is_nan() || (output > 0 && !(1e-7..=1e12).contains(&scale)) {
+            return None;
+        }
+        let mut taps = Taps { positions: Vec::with_capacity(output), outside: Vec::with_capacity(output) };
+        for position in 0..output {
+            let x = coordinates.source(position as f64, input as f64, output as f64, scale, region);
+            if !x.is_finite() || x.abs() > 1e15 {
+                return None;
+            }
+            let outside =
+                coordinates == Coordinates::TfCropAndResize && !(0.0..=input as f64 - 1.0).contains(&x);
+            taps.outside.push(outside);
+            taps.positions.push(filter.taps(x, input, scale, exclude_outside));
+        }
+        Some(taps)
+    }
+
+    /// The one position that each draws on, where that is all.
+    pub fn single(&self) -> Option<Vec<i64>> {
+        let one = |taps: &Vec<(usize, f64)>| match taps[..] {
+            [(position, 1.0)] => Some(position as i64),
+            _ => None,
+        };
+        self.positions.iter().map(one).collect()
+    }
+
+    /// How often each of `input` elements stands in a row, where that is all that happens.
+    pub fn repeat(&self, input: usize) -> Option<usize> {
+        let index = self.single()?;
+        let factor = index.len().checked_div(input).filter(|factor| factor * input == index.len())?;
+        let in_rows =
+            index.iter().enumerate().all(|(output, &position)| position as usize == output / factor);
+        (factor > 0 && in_rows && !self.outside.contains(&true)).then_some(factor)
+    }
+}
+
+impl Coordinates {
+    fn source(self, x: f64, input: f64, output: f64, scale: f64, region: Option<(f64, f64)>) -> f64 {
+        // The length that the scale alone gives, which may have a fraction.
+        let resized = scale * input;
+        match self {
+            Coordinates::HalfPixel => (x + 0.5) / scale - 0.5,
+            Coordinates::HalfPixelSymmetric => {
+                let offset = input / 2.0 * (1.0 - output / resized);
+                offset + (x + 0.5) / scale - 0.5
+            }
+            Coordinates::PytorchHalfPixel if resized > 1.0 => (x + 0.5) / scale - 0.5,
+            Coordinates::PytorchHalfPixel => 0.0,
+            Coordinates::AlignCorners if resized == 1.0 => 0.0,
+            Coordinates::AlignCorners => x * (input - 1.0) / (resized - 1.0),
+            Coordinates::Asymmetric => x / scale,
+            Coordinates::TfHalfPixelForNn => (x + 0.5) / scale,
+            Coordinates::TfCropAndResize => {
+                let (start, end) = region.unwrap_or((0.0, 1.0));
+                let inner = if output > 1.0 {
+                    x * (end - start) * (input - 1.0) / (output - 1.0)
+                } else {
+                    (end - start) * (input - 1.0) / 2.0
+                };
+                start * (input - 1.0) + inner
+            }
+        }
+    }
+}
+
+impl Filter {
+    fn taps(self, x: f64, input: usize, scale: f64, exclude_outside: bool) -> Vec<(usize, f64)> {
+        let last = input as i64 - 1;
+        if let Filter::Nearest(nearest) = self {
+            let position = match nearest {
+                Nearest::RoundPreferFloor => (x - 0.5).ceil(),
+                Nearest::RoundPreferCeil => (x + 0.5).floor(),
+                Nearest::Floor => x.floor(),
+                Nearest::Ceil => x.ceil(),
+            };
+            return vec![((position as i64).clamp(0, last) as usize, 1.0)];
+        }
+        // The neighbour on the left; a position that hits an element has it on its right.
+        let left = if x.fract() == 0.0 { x - 1.0 } else { x.floor() };
+        let ratio = x - left;
+        let (first, weights) = self.weights(ratio, scale);
+        let mut taps: Vec<(usize, f64)> = Vec::with_capacity(weights.len());
+        let mut total = 0.0;
+        for (offset, &weight) in weights.iter().enumerate() {
+            let position = left as i64 + first + offset as i64;
+            if exclude_outside && !(0..=last).contains(&position) {
+                continue;
+            }
+            total += weight;
+            let position = position.clamp(0, last) as usize;
+            match taps.last_mut() {
+                Some(tap) if tap.0 == position => tap.1 += weight,
+                _ => taps.push((position, weight)),
+            }
+        }
+        if exclude_outside && total != 0.0 {
+            taps.iter_mut().for_each(|tap| tap.1 /= total);
+        }
+        taps.retain(|&(_, weight)| weight != 0.0);
+        if taps.is_empty() {
+            taps.push(((left as i64).clamp(0, last) as usize, 0.0));
+        }
+        taps
+    }
+
+    /// Weights, and the offset of the first from the left neighbour, for a position `ratio` right of it.
+    fn weights(self, ratio: f64, scale: f64) -> (i64, Vec<f64>) {
+        let shrink = scale.min(1.0);
+        let spread = |radius: f64, kernel: &dyn Fn(f64) -> f64| {
+            let first = (-radius / shrink).floor() as i64 + 1;
+            let weights: Vec<f64> =
+                (first..2 - first).map(|at| kernel((at as f64 - ratio) * shrink)).collect();
+            let total: f64 = weights.iter().sum();
+            (first, weights.iter().map(|weight| weight / total).collect())
+        };
+        match self {
+            Filter::Nearest(_) => (0, vec![1.0]),
+            Filter::Linear { antialias: false } => (0, vec![1.0 - ratio, ratio]),
+            Filter::Linear { antialias: true } => spread(1.0, &|x| (1.0 - x.abs()).clamp(0.0, 1.0)),
+            Filter::Cubic { antialias: false, a } => {
+                (-1, [-1.0, 0.0, 1.0, 2.0].iter().map(|at| cubic(at - ratio, a)).collect())
+            }
+            Filter::Cubic { antialias: true, a } => spread(2.0, &|x| cubic(x, a)),
+        }
+    }
+}
+
+/// The cubic convolution kernel.
+fn cubic(x: f64, a: f64) -> f64 {
+    let x = x.abs();
+    if x <= 1.0 {
+        ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
+    } else if x < 2.0 {
+        ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a
+    } else {
+        0.0
+    }
+}
