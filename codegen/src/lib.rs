@@ -1,3 +1,19 @@
-//! Loop kernels and their machine code.
+//! Machine code from graphs.
+//!
+//! [`lower`] turns a graph into a [`program`]: steps over places in memory, some of them [`loops`] kernels, the
+//! others calls of hand-written kernels. [`emit`] turns loop kernels into machine code, and [`compile`] puts it all
+//! together into an [`Executable`].
 
+pub mod emit;
+mod error;
+mod exec;
 pub mod loops;
+mod lower;
+mod memory;
+pub mod program;
+
+pub use error::{CodegenError, RunError};
+pub use exec::{
+    Aligned, Executable, Workspace, as_bytes, compile, define_program, from_bytes, from_bytes_mut,
+};
+pub use lower::lower;

@@ -62,6 +62,11 @@ impl Op {
         }
     }
 
+    /// Whether this is a constant whose elements are all equal.
+    pub fn is_splat_constant(&self) -> bool {
+        matches!(self, Op::Constant(literal) if literal.is_splat())
+    }
+
     /// How many operands the operator takes; `None` where it varies.
     pub fn arity(&self) -> Option<usize> {
         match self {

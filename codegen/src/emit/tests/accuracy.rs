@@ -173,8 +173,8 @@ fn error_function_of_f64() {
         }
     }
     eprintln!("erf f64: {worst:?}");
-    // The reference has an error below one unit.
-    assert!(worst.0 <= 3.0, "{worst:?}");
+    // Below two units, where the reference may be off by one itself.
+    assert!(worst.0 < 3.0, "{worst:?}");
 }
 
 #[test]

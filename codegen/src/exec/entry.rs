@@ -1,0 +1,306 @@
+//! The entry function of a compiled program: its steps as direct calls, with all offsets baked in.
+//!
+//! Generic over cranelift's `Module`, so that the same code serves the JIT and an object file. No address is assumed
+//! known: kernels, descriptors and run-time functions are symbols of the module.
+
+use crate::loops::{Kernel, Stmt};
+use crate::program::{LoopId, Origins, Place, Program, Step};
+use cranelift_codegen::ir::{
+    AbiParam, Block, BlockArg, Function, InstBuilder, MemFlagsData, Signature, StackSlotData, StackSlotKind,
+    UserFuncName, Value, types,
+};
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+use cranelift_module::{DataDescription, FuncId, Linkage, Module, ModuleError};
+use std::collections::HashMap;
+
+/// The symbols of the run-time functions that an entry function calls.
+pub(super) const SYMBOLS: [&str; 7] = [
+    "gradc_rt_parallel",
+    "gradc_rt_gemm_f32",
+    "gradc_rt_gemm_f64",
+    "gradc_rt_conv_f32",
+    "gradc_rt_conv_f64",
+    "gradc_rt_sort",
+    "gradc_rt_copy",
+];
+
+/// Where the fields of a frame lie, in bytes: see `machine::Frame`.
+pub(super) const FRAME_EXTERNALS: i32 = 0;
+/// See [`FRAME_EXTERNALS`].
+pub(super) const FRAME_ARENA: i32 = 8;
+/// See [`FRAME_EXTERNALS`].
+pub(super) const FRAME_STEP: i32 = 24;
+
+/// Element operations below which a kernel stays on one thread.
+const PARALLEL_COST: usize = 64 * 1024;
+
+/// Defines the entry function: `fn(frame: *mut Frame) -> status`. `kernels` are the functions of the program's
+/// kernels, in order.
+pub(super) fn define<M: Module>(
+    module: &mut M,
+    program: &Program,
+    kernels: &[FuncId],
+    threads: usize,
+    name: &str,
+) -> Result<FuncId, ModuleError> {
+    let pointer = module.target_config().pointer_type();
+    let mut signature = module.make_signature();
+    signature.params.push(AbiParam::new(pointer));
+    signature.returns.push(AbiParam::new(types::I64));
+    let id = module.declare_function(name, Linkage::Export, &signature)?;
+    let mut function = Function::with_name_signature(UserFuncName::user(0, id.as_u32()), signature);
+    let mut context = FunctionBuilderContext::new();
+    let frontend = module.target_config();
+    let mut builder = FunctionBuilder::new(&mut function, &mut context);
+    let block = builder.create_block();
+    builder.append_block_params_for_function_params(block);
+    builder.switch_to_block(block);
+    let frame = builder.block_params(block)[0];
+    let flags = MemFlagsData::trusted();
+    let externals = builder.ins().load(pointer, flags, frame, FRAME_EXTERNALS);
+    let arena = builder.ins().load(pointer, flags, frame, FRAME_ARENA);
+    let width = widest(&program.steps).max(1);
+    let table =
+        builder.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, width as u32 * 8, 4));
+    let failed = builder.create_block();
+    builder.append_block_param(failed, types::I64);
+    builder.append_block_param(failed, types::I64);
+    let mut entry = Entry {
+        module,
+        builder,
+        program,
+        kernels,
+        threads,
+        frame,
+        externals,
+        arena,
+        table,
+        failed,
+        loops: HashMap::new(),
+        step: 0,
+        descriptors: HashMap::new(),
+    };
+    entry.steps(&program.steps, true)?;
+    let Entry { mut builder, .. } = entry;
+    let success = builder.ins().iconst(types::I64, 0);
+    builder.ins().return_(&[success]);
+    builder.switch_to_block(failed);
+    let (status, step) = (builder.block_params(failed)[0], builder.block_params(failed)[1]);
+    builder.ins().store(flags, step, frame, FRAME_STEP);
+    builder.ins().return_(&[status]);
+    builder.seal_all_blocks();
+    builder.finalize(frontend);
+    let mut compile = module.make_context();
+    compile.func = function;
+    module.define_function(id, &mut compile)?;
+    Ok(id)
+}
+
+struct Entry<'a, M: Module> {
+    module: &'a mut M,
+    builder: FunctionBuilder<'a>,
+    program: &'a Program,
+    kernels: &'a [FuncId],
+    threads: usize,
+    frame: Value,
+    externals: Value,
+    arena: Value,
+    table: cranelift_codegen::ir::StackSlot,
+    failed: Block,
+    loops: HashMap<LoopId, Value>,
+    /// The top-level step at hand.
+    step: usize,
+    /// Data objects by content.
+    descriptors: HashMap<Vec<i64>, cranelift_module::DataId>,
+}
+
+impl<M: Module> Entry<'_, M> {
+    fn steps(&mut self, steps: &[Step], top: bool) -> Result<(), ModuleError> {
+        for (index, step) in steps.iter().enumerate() {
+            if top {
+                self.step = index;
+            }
+            self.one(step)?;
+        }
+        Ok(())
+    }
+
+    fn one(&mut self, step: &Step) -> Result<(), ModuleError> {
+        match step {
+            Step::Kernel { kernel, arguments, cost } => self.kernel(*kernel, arguments, *cost),
+            Step::Gemm { gemm, double, places } => {
+                let name = if *double { "gradc_rt_gemm_f64" } else { "gradc_rt_gemm_f32" };
+                let words = [
+                    &[gemm.batch, gemm.m, gemm.n, gemm.k].map(|word| word as i64)[..],
+                    &gemm.a_strides.map(|word| word as i64),
+                    &gemm.b_strides.map(|word| word as i64),
+                    &[gemm.c_batch_stride as i64, gemm.c_row_stride as i64, i64::from(gemm.accumulate)],
+                ];
+                self.described(name, words.concat(), places)
+            }
+            Step::Conv { conv, form, double, places } => {
+                let name = if *double { "gradc_rt_conv_f64" } else { "gradc_rt_conv_f32" };
+                let sizes = [conv.batch, conv.groups, conv.in_channels, conv.out_channels];
+                let spatial = [conv.input, conv.kernel, conv.output, conv.stride, conv.dilation].concat();
+                let mut words: Vec<i64> = sizes.iter().chain(&spatial).map(|&word| word as i64).collect();
+                words.extend(conv.pad_low.map(|word| word as i64));
+                words.push(*form as i64);
+                self.described(name, words, places)
+            }
+            Step::ArgSort { dtype, lines, length, descending, places } => {
+                let words = vec![*dtype as i64, *lines as i64, *length as i64, i64::from(*descending)];
+                self.described("gradc_rt_sort", words, places)
+            }
+            Step::Copy { from, to, bytes } => {
+                let (from, to) = (self.address(from), self.address(to));
+                let bytes = self.builder.ins().iconst(types::I64, *bytes as i64);
+                self.call("gradc_rt_copy", &[to, from, bytes], false).map(|_| ())
+            }
+            Step::Loop { id, trip, body } => self.repeat(*id, *trip, body),
+        }
+    }
+
+    fn kernel(&mut self, index: usize, arguments: &[Place], cost: usize) -> Result<(), ModuleError> {
+        let kernel = &self.program.kernels[index];
+        let pointer = self.module.target_config().pointer_type();
+        for (position, place) in arguments.iter().enumerate() {
+            let address = self.address(place);
+            self.builder.ins().stack_store(pointer, address, self.table, position as i32 * 8);
+        }
+        let table = self.builder.ins().stack_addr(pointer, self.table, 0);
+        let function = self.module.declare_func_in_func(self.kernels[index], self.builder.func);
+        let extent = kernel.parallel_extent().unwrap_or(0);
+        let end = self.builder.ins().iconst(types::I64, extent as i64);
+        let grain = grain(kernel, extent, cost);
+        let status = if self.threads > 1 && grain < extent {
+            let address = self.builder.ins().func_addr(pointer, function);
+            let grain = self.builder.ins().iconst(types::I64, grain as i64);
+            self.call("gradc_rt_parallel", &[self.frame, address, table, end, grain], true)?
+        } else {
+            let begin = self.builder.ins().iconst(types::I64, 0);
+            let call = self.builder.ins().call(function, &[table, begin, end]);
+            Some(self.builder.inst_results(call)[0])
+        };
+        if let Some(status) = status.filter(|_| can_fail(&kernel.body)) {
+            let next = self.builder.create_block();
+            let step = self.builder.ins().iconst(types::I64, self.step as i64);
+            let arguments = [BlockArg::Value(status), BlockArg::Value(step)];
+            self.builder.ins().brif(status, self.failed, &arguments, next, &[]);
+            self.builder.switch_to_block(next);
+        }
+        Ok(())
+    }
+
+    /// Calls a run-time function with the frame, a descriptor of constant words, and addresses.
+    fn described(
+        &mut self,
+        name: &'static str,
+        words: Vec<i64>,
+        places: &[Place],
+    ) -> Result<(), ModuleError> {
+        let data = match self.descriptors.get(&words) {
+            Some(data) => *data,
+            None => {
+                let data = self.module.declare_anonymous_data(false, false)?;
+                let mut description = DataDescription::new();
+                description.set_align(8);
+                description.define(words.iter().flat_map(|word| word.to_le_bytes()).collect());
+                self.module.define_data(data, &description)?;
+                self.descriptors.insert(words, data);
+                data
+            }
+        };
+        let data = self.module.declare_data_in_func(data, self.builder.func);
+        let pointer = self.module.target_config().pointer_type();
+        let descriptor = self.builder.ins().symbol_value(pointer, data);
+        let mut arguments = vec![self.frame, descriptor];
+        for place in places {
+            arguments.push(self.address(place));
+        }
+        self.call(name, &arguments, false).map(|_| ())
+    }
+
+    fn call(&mut self, name: &str, arguments: &[Value], status: bool) -> Result<Option<Value>, ModuleError> {
+        debug_assert!(SYMBOLS.contains(&name), "{name} is a run-time function");
+        let mut signature: Signature = self.module.make_signature();
+        signature.params.extend(arguments.iter().map(|_| AbiParam::new(types::I64)));
+        if status {
+            signature.returns.push(AbiParam::new(types::I64));
+        }
+        let function = self.module.declare_function(name, Linkage::Import, &signature)?;
+        let function = self.module.declare_func_in_func(function, self.builder.func);
+        let call = self.builder.ins().call(function, arguments);
+        Ok(status.then(|| self.builder.inst_results(call)[0]))
+    }
+
+    fn repeat(&mut self, id: LoopId, trip: usize, body: &[Step]) -> Result<(), ModuleError> {
+        let (head, done) = (self.builder.create_block(), self.builder.create_block());
+        let counter = self.builder.append_block_param(head, types::I64);
+        let zero = self.builder.ins().iconst(types::I64, 0);
+        self.builder.ins().jump(head, &[BlockArg::Value(zero)]);
+        self.builder.switch_to_block(head);
+        self.loops.insert(id, counter);
+        self.steps(body, false)?;
+        let next = self.builder.ins().iadd_imm_s(counter, 1);
+        let more = self.builder.ins().icmp_imm_u(
+            cranelift_codegen::ir::condcodes::IntCC::UnsignedLessThan,
+            next,
+            trip as i64,
+        );
+        self.builder.ins().brif(more, head, &[BlockArg::Value(next)], done, &[]);
+        self.builder.switch_to_block(done);
+        Ok(())
+    }
+
+    fn address(&mut self, place: &Place) -> Value {
+        let index = place.memory.0 as usize;
+        let piece = &self.program.pieces[index];
+        let pointer = self.module.target_config().pointer_type();
+        let (base, offset) = match &piece.origin {
+            Origins::Arena => (self.arena, piece.offset as i64 + place.offset),
+            Origins::Input(_) | Origins::Output(_) | Origins::Constant(_) => {
+                let slot = self.program.external(index) as i32 * 8;
+                (
+                    self.builder.ins().load(pointer, MemFlagsData::trusted(), self.externals, slot),
+                    place.offset,
+                )
+            }
+        };
+        let mut address = if offset == 0 { base } else { self.builder.ins().iadd_imm_s(base, offset) };
+        for (id, bytes) in &place.terms {
+            let counter = self.loops[id];
+            let moved = self.builder.ins().imul_imm_s(counter, *bytes);
+            address = self.builder.ins().iadd(address, moved);
+        }
+        address
+    }
+}
+
+/// Iterations of a parallel loop that one task takes: fixed by the kernel alone, so that no result depends on the
+/// number of threads.
+fn grain(kernel: &Kernel, extent: usize, cost: usize) -> usize {
+    let tasks = (cost / PARALLEL_COST).clamp(1, 64).min(extent.max(1));
+    let grain = extent.div_ceil(tasks);
+    let lanes =
+        matches!(kernel.body.first(), Some(Stmt::For { kind: crate::loops::LoopKind::ParallelVector, .. }));
+    if lanes { grain.next_multiple_of(64) } else { grain }
+}
+
+fn widest(steps: &[Step]) -> usize {
+    let width = |step: &Step| match step {
+        Step::Kernel { arguments, .. } => arguments.len(),
+        Step::Loop { body, .. } => widest(body),
+        Step::Gemm { .. } | Step::Conv { .. } | Step::ArgSort { .. } | Step::Copy { .. } => 0,
+    };
+    steps.iter().map(width).max().unwrap_or(0)
+}
+
+fn can_fail(body: &[Stmt]) -> bool {
+    body.iter().any(|statement| match statement {
+        Stmt::Fail { .. } => true,
+        Stmt::For { body, .. } => can_fail(body),
+        Stmt::If { body, otherwise, .. } => can_fail(body) || can_fail(otherwise),
+        Stmt::Let { .. } | Stmt::Load { .. } | Stmt::Store { .. } | Stmt::Update { .. } => false,
+        Stmt::Accumulator { .. } | Stmt::Reduce { .. } | Stmt::Set { .. } | Stmt::Read { .. } => false,
+    })
+}

@@ -1,0 +1,155 @@
+//! Compiled programs and how they run.
+
+mod entry;
+mod machine;
+mod sort;
+
+use crate::emit::{self, IsaOptions};
+use crate::lower::lower;
+use crate::program::{Origins, Program};
+use crate::{CodegenError, RunError};
+use cranelift_jit::{JITBuilder, JITModule};
+use cranelift_module::{Linkage, Module, default_libcall_names};
+use gradc_ir::{Graph, TensorType};
+use gradc_kernels::Team;
+use machine::{Machine, Pointer};
+use std::sync::Arc;
+
+pub use machine::{Aligned, as_bytes, from_bytes, from_bytes_mut};
+
+/// A graph compiled for this machine. May be shared by any number of threads, each with its own [`Workspace`].
+pub struct Executable {
+    machine: Machine,
+    program: Program,
+    inputs: Vec<TensorType>,
+    outputs: Vec<TensorType>,
+    /// Aligned copies of the constants, by position in the table of external pointers.
+    constants: Vec<Option<Arc<Aligned>>>,
+}
+
+/// The memory of one run at a time: the arena and the threads.
+pub struct Workspace {
+    arena: Aligned,
+    pointers: Vec<Pointer>,
+    team: Arc<Team>,
+}
+
+/// Compiles a graph for a team of at most `threads` threads.
+pub fn compile(graph: &Graph, threads: usize) -> Result<Executable, CodegenError> {
+    let program = lower(graph, threads)?;
+    let isa = emit::host_isa(IsaOptions::jit())?;
+    let mut builder = JITBuilder::with_isa(isa, default_libcall_names());
+    emit::register_runtime(&mut builder);
+    machine::register(&mut builder);
+    let mut module = JITModule::new(builder);
+    let entry = define_program(&mut module, &program, threads, "gradc_main")?;
+    module.finalize_definitions()?;
+    let constants = (program.pieces.iter())
+        .filter_map(|piece| match &piece.origin {
+            Origins::Constant(literal) => {
+                let aligned = Pointer::read(literal.bytes()).is_aligned(literal.dtype().size());
+                Some((!aligned).then(|| Arc::new(Aligned::copy_of(literal.bytes()))))
+            }
+            Origins::Input(_) | Origins::Output(_) => Some(None),
+            Origins::Arena => None,
+        })
+        .collect();
+    Ok(Executable {
+        machine: Machine::new(module, entry),
+        inputs: graph.inputs().iter().map(|input| input.ty.clone()).collect(),
+        outputs: graph.output_types().into_iter().cloned().collect(),
+        program,
+        constants,
+    })
+}
+
+/// Defines all functions of a program in a module (of the JIT or of an object file): its kernels and the entry
+/// function of this name.
+pub fn define_program<M: Module>(
+    module: &mut M,
+    program: &Program,
+    threads: usize,
+    name: &str,
+) -> Result<cranelift_module::FuncId, CodegenError> {
+    let mut kernels = Vec::with_capacity(program.kernels.len());
+    for (index, kernel) in program.kernels.iter().enumerate() {
+        kernels.push(emit::define_kernel(module, kernel, &format!("{name}_k{index}"), Linkage::Local)?);
+    }
+    Ok(entry::define(module, program, &kernels, threads, name)?)
+}
+
+impl Executable {
+    /// What the compiled function does.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// The types of the inputs.
+    pub fn inputs(&self) -> &[TensorType] {
+        &self.inputs
+    }
+
+    /// The types of the outputs.
+    pub fn outputs(&self) -> &[TensorType] {
+        &self.outputs
+    }
+
+    /// Memory for runs on this team, which must have at most as many threads as the graph was compiled for.
+    pub fn workspace(&self, team: Arc<Team>) -> Workspace {
+        let pointers = vec![Pointer::read(&[]); self.program.external(self.program.pieces.len())];
+        Workspace { arena: Aligned::new(self.program.arena), pointers, team }
+    }
+
+    /// Runs once. Buffers come in order and have the byte sizes of the inputs' and outputs' types and the alignment of
+    /// their elements; bools are bytes 0 or 1. No memory is allocated.
+    pub fn run<'i, 'o>(
+        &self,
+        workspace: &mut Workspace,
+        inputs: impl IntoIterator<Item = &'i [u8]>,
+        outputs: impl IntoIterator<Item = &'o mut [u8]>,
+    ) -> Result<(), RunError> {
+        let (mut inputs, mut outputs) = (inputs.into_iter(), outputs.into_iter());
+        let pieces = self.program.pieces.iter().filter(|piece| !matches!(piece.origin, Origins::Arena));
+        for (position, piece) in pieces.enumerate() {
+            workspace.pointers[position] = match &piece.origin {
+                Origins::Input(input) => {
+                    let bytes = inputs.next().unwrap_or_default();
+                    check(bytes.len(), Pointer::read(bytes), &self.inputs[*input], true, *input)?
+                }
+                Origins::Output(output) => {
+                    let bytes = outputs.next().unwrap_or_default();
+                    check(bytes.len(), Pointer::write(bytes), &self.outputs[*output], false, *output)?
+                }
+                Origins::Constant(literal) => match &self.constants[position] {
+                    Some(copy) => Pointer::read(copy.as_slice()),
+                    None => Pointer::read(literal.bytes()),
+                },
+                Origins::Arena => unreachable!("filtered out"),
+            };
+        }
+        let (status, step) = self.machine.run(&workspace.pointers, &mut workspace.arena, &workspace.team);
+        match crate::loops::unpack_status(status) {
+            None => Ok(()),
+            Some((_, value)) => {
+                let origin = self.program.labels.0.get(step as usize).cloned().flatten();
+                Err(RunError::IndexOutOfRange { value, origin })
+            }
+        }
+    }
+}
+
+fn check(
+    bytes: usize,
+    pointer: Pointer,
+    ty: &TensorType,
+    is_input: bool,
+    position: usize,
+) -> Result<Pointer, RunError> {
+    if bytes != ty.bytes() {
+        return Err(RunError::Size { is_input, position, wanted: ty.bytes(), got: bytes });
+    }
+    if !pointer.is_aligned(ty.dtype.size()) {
+        return Err(RunError::Alignment { is_input, position, wanted: ty.dtype.size() });
+    }
+    Ok(pointer)
+}

@@ -1,0 +1,149 @@
+//! Chooses how the loops of a nest run: merges adjacent ones, gives the outermost to the threads and one to the
+//! lanes.
+
+use crate::loops::{Condition, Index, Kernel, LoopKind, ScalarOp, Stmt, Var};
+
+/// Schedules a kernel whose loops are all serial. `parallel` says that the iterations of its outermost loop are
+/// independent of each other.
+pub(super) fn schedule(mut kernel: Kernel, parallel: bool) -> Kernel {
+    kernel.body = std::mem::take(&mut kernel.body).into_iter().map(collapse).collect();
+    kernel.body = std::mem::take(&mut kernel.body).into_iter().map(vectorize).collect();
+    if parallel && let [Stmt::For { kind, .. }] = kernel.body.as_mut_slice() {
+        *kind = match kind {
+            LoopKind::Serial | LoopKind::Parallel => LoopKind::Parallel,
+            LoopKind::Vector | LoopKind::ParallelVector => LoopKind::ParallelVector,
+        };
+    }
+    kernel
+}
+
+/// Merges a loop with the one that is all of its body, where every position treats the two as one.
+fn collapse(statement: Stmt) -> Stmt {
+    let Stmt::For { var, extent, kind, body } = statement else {
+        return map_children(statement, &mut collapse);
+    };
+    let mut body: Vec<Stmt> = body.into_iter().map(collapse).collect();
+    if let [Stmt::For { var: inner, extent: inner_extent, body: inner_body, .. }] = body.as_mut_slice() {
+        let (inner, inner_extent) = (*inner, *inner_extent);
+        let mut one = true;
+        visit_indices(inner_body, &mut |index| {
+            one &= index.coefficient(var) == index.coefficient(inner) * inner_extent as i64;
+        });
+        if one && let Some(extent) = extent.checked_mul(inner_extent) {
+            let mut body = std::mem::take(inner_body);
+            visit_indices(&mut body, &mut |index| index.terms.retain(|(v, _)| *v != var));
+            return Stmt::For { var: inner, extent, kind, body };
+        }
+    }
+    Stmt::For { var, extent, kind, body }
+}
+
+/// Gives one loop of each path down to the lanes: the innermost, or one around serial loops where its accesses are
+/// adjacent and those of the innermost are not.
+fn vectorize(statement: Stmt) -> Stmt {
+    let Stmt::For { var, extent, body, .. } = statement else {
+        return map_children(statement, &mut vectorize);
+    };
+    let (own, inner) = (score(&body, var), best_inner_score(&body));
+    let fits = lanes_fit(&body);
+    if fits && extent > 1 && inner.is_none_or(|inner| own > inner) && own > 0 {
+        return Stmt::For { var, extent, kind: LoopKind::Vector, body };
+    }
+    Stmt::For { var, extent, kind: LoopKind::Serial, body: body.into_iter().map(vectorize).collect() }
+}
+
+/// Accesses that are adjacent along `var`, less those that are neither adjacent nor constant.
+fn score(body: &[Stmt], var: Var) -> i64 {
+    let mut score = 0;
+    visit_accesses(body, &mut |index| {
+        score += match index.coefficient(var) {
+            0 => i64::from(!index.registers.is_empty()) * -2,
+            1 => 2,
+            _ => -3,
+        };
+    });
+    score
+}
+
+/// The best score of the loops inside.
+fn best_inner_score(body: &[Stmt]) -> Option<i64> {
+    let inner = |statement: &Stmt| match statement {
+        Stmt::For { var, extent, body, .. } => {
+            let own = if *extent >= 4 && lanes_fit(body) { score(body, *var) } else { i64::MIN };
+            Some(best_inner_score(body).unwrap_or(i64::MIN).max(own))
+        }
+        Stmt::If { body, otherwise, .. } => best_inner_score(body).max(best_inner_score(otherwise)),
+        Stmt::Let { .. } | Stmt::Load { .. } | Stmt::Store { .. } | Stmt::Update { .. } => None,
+        Stmt::Accumulator { .. } | Stmt::Reduce { .. } | Stmt::Set { .. } => None,
+        Stmt::Read { .. } | Stmt::Fail { .. } => None,
+    };
+    body.iter().filter_map(inner).max()
+}
+
+/// Whether iterations may run in lanes: no early end, no ordered updates, nothing set that lives outside.
+fn lanes_fit(body: &[Stmt]) -> bool {
+    fn walk(body: &[Stmt], declared: &mut Vec<crate::loops::Acc>) -> bool {
+        body.iter().all(|statement| match statement {
+            Stmt::Fail { .. } | Stmt::Update { .. } => false,
+            Stmt::Accumulator { acc, .. } => {
+                declared.push(*acc);
+                true
+            }
+            Stmt::Set { acc, .. } => declared.contains(acc),
+            Stmt::For { body, .. } => walk(body, declared),
+            Stmt::If { body, otherwise, .. } => walk(body, declared) && walk(otherwise, declared),
+            Stmt::Let { .. } | Stmt::Load { .. } | Stmt::Store { .. } => true,
+            Stmt::Reduce { .. } | Stmt::Read { .. } => true,
+        })
+    }
+    walk(body, &mut Vec::new())
+}
+
+fn map_children(statement: Stmt, change: &mut dyn FnMut(Stmt) -> Stmt) -> Stmt {
+    match statement {
+        Stmt::If { conditions, body, otherwise } => Stmt::If {
+            conditions,
+            body: body.into_iter().map(&mut *change).collect(),
+            otherwise: otherwise.into_iter().map(&mut *change).collect(),
+        },
+        other => other,
+    }
+}
+
+/// Visits every position: of accesses, of values and of conditions.
+fn visit_indices(body: &mut [Stmt], visit: &mut dyn FnMut(&mut Index)) {
+    for statement in body {
+        match statement {
+            Stmt::Let { op: ScalarOp::Index(index), .. } => visit(index),
+            Stmt::Load { index, .. } | Stmt::Store { index, .. } | Stmt::Update { index, .. } => visit(index),
+            Stmt::For { body, .. } => visit_indices(body, visit),
+            Stmt::If { conditions, body, otherwise } => {
+                for condition in conditions {
+                    if let Condition::Affine { index, .. } = condition {
+                        visit(index);
+                    }
+                }
+                visit_indices(body, visit);
+                visit_indices(otherwise, visit);
+            }
+            Stmt::Let { .. } | Stmt::Accumulator { .. } | Stmt::Reduce { .. } | Stmt::Set { .. } => {}
+            Stmt::Read { .. } | Stmt::Fail { .. } => {}
+        }
+    }
+}
+
+/// Visits the positions of loads, stores and updates.
+fn visit_accesses(body: &[Stmt], visit: &mut dyn FnMut(&Index)) {
+    for statement in body {
+        match statement {
+            Stmt::Load { index, .. } | Stmt::Store { index, .. } | Stmt::Update { index, .. } => visit(index),
+            Stmt::For { body, .. } => visit_accesses(body, visit),
+            Stmt::If { body, otherwise, .. } => {
+                visit_accesses(body, visit);
+                visit_accesses(otherwise, visit);
+            }
+            Stmt::Let { .. } | Stmt::Accumulator { .. } | Stmt::Reduce { .. } | Stmt::Set { .. } => {}
+            Stmt::Read { .. } | Stmt::Fail { .. } => {}
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! What a compiled function does, as data: buffers, and steps over them.
+
+use crate::loops::Kernel;
+use gradc_ir::{Literal, Origin};
+use gradc_kernels::{Conv, ConvForm, Gemm};
+use std::fmt;
+
+/// A piece of memory. Prints as `m3`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Memory(pub u32);
+
+/// A loop of the program. Prints as `l3`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct LoopId(pub u32);
+
+/// Where a piece of memory comes from.
+#[derive(Clone, Debug)]
+pub enum Origins {
+    /// The caller's input of this position.
+    Input(usize),
+    /// The caller's output of this position.
+    Output(usize),
+    /// A tensor known at compile time.
+    Constant(Literal),
+    /// The arena, at an offset that memory planning chooses.
+    Arena,
+}
+
+/// A piece of memory and its size.
+#[derive(Clone, Debug)]
+pub struct Piece {
+    /// Where it comes from.
+    pub origin: Origins,
+    /// Its size in bytes.
+    pub bytes: usize,
+    /// Offset in the arena, where it lives there.
+    pub offset: usize,
+}
+
+/// An address: a piece of memory, an offset, and for each enclosing loop the bytes to move per step.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// The piece.
+    pub memory: Memory,
+    /// Bytes from its start.
+    pub offset: i64,
+    /// Bytes per step of enclosing loops.
+    pub terms: Vec<(LoopId, i64)>,
+}
+
+impl Place {
+    /// The start of a piece.
+    pub fn start(memory: Memory) -> Place {
+        Place { memory, offset: 0, terms: Vec::new() }
+    }
+}
+
+/// One thing to do.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Runs a loop kernel over its buffers.
+    Kernel {
+        /// Position in [`Program::kernels`].
+        kernel: usize,
+        /// Its buffers, the written ones included.
+        arguments: Vec<Place>,
+        /// Rough cost of a run, in element operations.
+        cost: usize,
+    },
+    /// A matrix product.
+    Gemm {
+        /// The sizes and strides.
+        gemm: Gemm,
+        /// In f64 instead of f32.
+        double: bool,
+        /// Left operand, right operand, result, scratch memory.
+        places: [Place; 4],
+    },
+    /// A convolution or one of its gradients.
+    Conv {
+        /// The sizes.
+        conv: Conv,
+        /// Which of the three.
+        form: ConvForm,
+        /// In f64 instead of f32.
+        double: bool,
+        /// First operand, second operand, result, scratch memory.
+        places: [Place; 4],
+    },
+    /// Positions that sort each line; see [`gradc_ir::Op::ArgSort`].
+    ArgSort {
+        /// The element type.
+        dtype: gradc_ir::DType,
+        /// Number of lines.
+        lines: usize,
+        /// Length of a line.
+        length: usize,
+        /// Greatest first.
+        descending: bool,
+        /// Operand and result.
+        places: [Place; 2],
+    },
+    /// Copies bytes.
+    Copy {
+        /// From.
+        from: Place,
+        /// To.
+        to: Place,
+        /// How many.
+        bytes: usize,
+    },
+    /// Repeats steps.
+    Loop {
+        /// The counter.
+        id: LoopId,
+        /// Number of rounds.
+        trip: usize,
+        /// One round.
+        body: Vec<Step>,
+    },
+}
+
+/// A step with the node of the user's file that it serves.
+#[derive(Clone, Debug, Default)]
+pub struct Labels(pub Vec<Option<Origin>>);
+
+/// What a compiled function does.
+#[derive(Clone, Debug, Default)]
+pub struct Program {
+    /// All memory.
+    pub pieces: Vec<Piece>,
+    /// The distinct loop kernels.
+    pub kernels: Vec<Kernel>,
+    /// What happens, in order.
+    pub steps: Vec<Step>,
+    /// For each top-level step, the node that it came from.
+    pub labels: Labels,
+    /// Number of loops.
+    pub loops: u32,
+    /// Size of the arena in bytes, known after memory planning.
+    pub arena: usize,
+}
+
+impl Step {
+    /// Reads and writes of this step itself (not of the steps of a loop): places, and whether each is written.
+    pub fn places(&self, kernels: &[Kernel]) -> Vec<(&Place, bool)> {
+        match self {
+            Step::Kernel { kernel, arguments, .. } => arguments
+                .iter()
+                .zip(&kernels[*kernel].buffers)
+                .map(|(place, buffer)| (place, buffer.access != crate::loops::Access::Read))
+                .collect(),
+            Step::Gemm { places: [a, b, c, scratch], .. } | Step::Conv { places: [a, b, c, scratch], .. } => {
+                vec![(a, false), (b, false), (c, true), (scratch, true)]
+            }
+            Step::ArgSort { places: [from, to], .. } => vec![(from, false), (to, true)],
+            Step::Copy { from, to, .. } => vec![(from, false), (to, true)],
+            Step::Loop { .. } => Vec::new(),
+        }
+    }
+
+    /// A word for reports.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Step::Kernel { .. } => "loops",
+            Step::Gemm { .. } => "gemm",
+            Step::Conv { .. } => "conv",
+            Step::ArgSort { .. } => "sort",
+            Step::Copy { .. } => "copy",
+            Step::Loop { .. } => "loop",
+        }
+    }
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "m{}", self.0)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.memory)?;
+        if self.offset != 0 {
+            write!(f, "+{}", self.offset)?;
+        }
+        self.terms.iter().try_for_each(|(id, bytes)| write!(f, "{bytes:+}*l{}", id.0))
+    }
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "arena {} bytes", self.arena)?;
+        for (index, piece) in self.pieces.iter().enumerate() {
+            let memory = Memory(index as u32);
+            match &piece.origin {
+                Origins::Input(position) => {
+                    writeln!(f, "{memory} = input {position}, {} bytes", piece.bytes)?
+                }
+                Origins::Output(position) => {
+                    writeln!(f, "{memory} = output {position}, {} bytes", piece.bytes)?
+                }
+                Origins::Constant(literal) => writeln!(f, "{memory} = constant {}", literal.ty())?,
+                Origins::Arena => writeln!(f, "{memory} = arena {}, {} bytes", piece.offset, piece.bytes)?,
+            }
+        }
+        write_steps(f, &self.steps, &self.kernels, 0)
+    }
+}
+
+fn write_steps(f: &mut fmt::Formatter<'_>, steps: &[Step], kernels: &[Kernel], depth: usize) -> fmt::Result {
+    for step in steps {
+        write!(f, "{:1$}", "", depth * 2)?;
+        match step {
+            Step::Kernel { kernel, arguments, .. } => {
+                write!(f, "{} k{kernel}", kernels[*kernel].name)?;
+                arguments.iter().try_for_each(|place| write!(f, " {place}"))?;
+                writeln!(f)?;
+            }
+            Step::Gemm { gemm, double, places: [a, b, c, _] } => {
+                let dtype = if *double { "f64" } else { "f32" };
+                writeln!(
+                    f,
+                    "gemm {dtype} {}x{}x{}x{} {a}{:?} {b}{:?} -> {c}",
+                    gemm.batch, gemm.m, gemm.n, gemm.k, gemm.a_strides, gemm.b_strides
+                )?;
+            }
+            Step::Conv { conv, form, double, places: [a, b, c, _] } => {
+                let dtype = if *double { "f64" } else { "f32" };
+                writeln!(f, "conv {form:?} {dtype} {conv:?} {a} {b} -> {c}")?;
+            }
+            Step::ArgSort { lines, length, places: [from, to], .. } => {
+                writeln!(f, "sort {lines}x{length} {from} -> {to}")?;
+            }
+            Step::Copy { from, to, bytes } => writeln!(f, "copy {bytes} {from} -> {to}")?,
+            Step::Loop { id, trip, body } => {
+                writeln!(f, "loop l{} {trip} times", id.0)?;
+                write_steps(f, body, kernels, depth + 1)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Program {
+    /// The position of a piece that does not live in the arena in the table of external pointers.
+    pub fn external(&self, piece: usize) -> usize {
+        let outside = |piece: &&Piece| !matches!(piece.origin, Origins::Arena);
+        self.pieces[..piece].iter().filter(outside).count()
+    }
+}

@@ -1,0 +1,349 @@
+//! Compiled code against the interpreter.
+
+use gradc_codegen::{Aligned, compile};
+use gradc_ir::{
+    ArgOp, BinaryOp, Builder, CompareOp, ConvForm, ConvOp, CumulativeOp, DType, DotDims, Expr, Graph,
+    Literal, Op, ReduceOp, ScanOp, ScatterOp, Shape, TensorType, UnaryOp, Value, WindowKind, WindowOp, eval,
+};
+use gradc_kernels::Team;
+use std::sync::Arc;
+
+/// Runs a graph compiled and interpreted on pseudo-random inputs, and compares.
+fn check(graph: &Graph) {
+    check_with(graph, &inputs(graph, 7));
+}
+
+fn check_with(graph: &Graph, inputs: &[Literal]) {
+    for threads in [1, 2] {
+        let expected = eval(graph, inputs).expect("the interpreter runs");
+        let executable = compile(graph, threads).unwrap_or_else(|error| panic!("{error}\n{graph}"));
+        let mut workspace = executable.workspace(Arc::new(Team::new(threads)));
+        let own: Vec<Aligned> = inputs.iter().map(|input| Aligned::copy_of(input.bytes())).collect();
+        let mut outputs: Vec<Aligned> =
+            executable.outputs().iter().map(|ty| Aligned::new(ty.bytes())).collect();
+        // Twice: the second run must not depend on what the first left in the arena.
+        for _ in 0..2 {
+            executable
+                .run(
+                    &mut workspace,
+                    own.iter().map(Aligned::as_slice),
+                    outputs.iter_mut().map(Aligned::as_mut_slice),
+                )
+                .unwrap_or_else(|error| panic!("{error}\n{graph}"));
+        }
+        for (position, (output, expected)) in outputs.iter().zip(&expected).enumerate() {
+            let bytes = output.as_slice().to_vec().into();
+            let got = Literal::from_bytes(expected.ty().clone(), bytes).expect("sizes agree");
+            compare(position, &got, expected, graph);
+        }
+    }
+}
+
+fn compare(position: usize, got: &Literal, expected: &Literal, graph: &Graph) {
+    let tolerance = match expected.dtype() {
+        DType::F64 => 1e-12,
+        DType::F32 => 2e-5,
+        DType::F16 => 2e-3,
+        DType::BF16 => 2e-2,
+        _ => 0.0,
+    };
+    let (got, expected) = (got.to_f64(), expected.to_f64());
+    for (index, (a, b)) in got.iter().zip(&expected).enumerate() {
+        let close = a == b || a.is_nan() && b.is_nan() || (a - b).abs() <= tolerance * (1.0 + b.abs());
+        assert!(close, "output {position} at {index}: compiled {a}, interpreted {b}\n{graph}");
+    }
+}
+
+/// Values between -2 and 2 for floats, small non-negative ones for integers.
+fn inputs(graph: &Graph, seed: u64) -> Vec<Literal> {
+    let mut state = seed;
+    let mut next = move || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) as f64 / (1u64 << 31) as f64
+    };
+    let mut literal = |ty: &TensorType| {
+        let float = ty.dtype.is_float();
+        let values: Vec<Literal> = (0..ty.shape.elements())
+            .map(|_| {
+                Literal::scalar_of(ty.dtype, if float { next() * 4.0 - 2.0 } else { (next() * 3.0).floor() })
+            })
+            .collect();
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.bytes().to_vec()).collect();
+        Literal::from_bytes(ty.clone(), bytes.into()).expect("as many bytes as the type says")
+    };
+    graph.inputs().iter().map(|input| literal(&input.ty)).collect()
+}
+
+fn graph(inputs: &[(DType, &[usize])], make: impl Fn(&Builder, &[Value]) -> Vec<Value>) -> Graph {
+    let builder = Builder::new("test");
+    let values: Vec<Value> = (inputs.iter().enumerate())
+        .map(|(index, (dtype, shape))| {
+            builder.input(&format!("x{index}"), TensorType::new(*dtype, Shape::new(shape)))
+        })
+        .collect();
+    let outputs = make(&builder, &values);
+    builder.finish(&outputs)
+}
+
+fn unary(dtype: DType, shape: &[usize], make: impl Fn(Expr) -> Value) -> Graph {
+    graph(&[(dtype, shape)], |builder, values| vec![make(builder.expr(values[0]))])
+}
+
+const SHAPES: [&[usize]; 7] = [&[], &[0], &[1], &[5], &[3, 0, 2], &[7, 19], &[2, 3, 33]];
+
+#[test]
+fn unary_ops() {
+    for &op in UnaryOp::ALL {
+        for dtype in DType::ALL.into_iter().filter(|&dtype| op.accepts().0(dtype)) {
+            for shape in SHAPES {
+                check(&unary(dtype, shape, |x| x.unary(op).value()));
+            }
+        }
+    }
+}
+
+#[test]
+fn binary_and_compare_ops() {
+    for dtype in DType::ALL {
+        for shape in SHAPES {
+            let operands: &[(DType, &[usize])] = &[(dtype, shape), (dtype, shape)];
+            check(&graph(operands, |builder, values| {
+                let [a, b] = [values[0], values[1]].map(|value| builder.expr(value));
+                let fitting = BinaryOp::ALL.iter().filter(|op| op.accepts().0(dtype));
+                let mut outputs: Vec<Value> = fitting.map(|&op| a.binary(op, b).value()).collect();
+                outputs.extend(CompareOp::ALL.iter().map(|&op| a.compare(op, b).value()));
+                outputs.push(a.lt(b).select(a, b).value());
+                outputs
+            }));
+        }
+    }
+}
+
+#[test]
+fn casts() {
+    for from in DType::ALL {
+        check(&graph(&[(from, &[37])], |builder, values| {
+            DType::ALL.into_iter().map(|to| builder.expr(values[0]).cast(to).value()).collect()
+        }));
+    }
+}
+
+#[test]
+fn reductions() {
+    for dtype in [DType::F32, DType::F64, DType::I64, DType::I32, DType::F16] {
+        for op in [ReduceOp::Sum, ReduceOp::Max, ReduceOp::Min, ReduceOp::Prod] {
+            for axes in [&[0][..], &[1], &[2], &[0, 1], &[1, 2], &[0, 2], &[0, 1, 2]] {
+                for shape in [[3, 5, 17], [1, 4, 2], [2, 0, 3], [40, 2, 9]] {
+                    check(&unary(dtype, &shape, |x| x.reduce(op, axes).value()));
+                }
+            }
+        }
+    }
+    for axis in [0, 1] {
+        check(&unary(DType::Bool, &[3, 4], |x| x.reduce_max(&[axis]).value()));
+        for last in [false, true] {
+            for op in [ArgOp::Max, ArgOp::Min] {
+                for dtype in [DType::F32, DType::I32] {
+                    check(&unary(dtype, &[6, 9], |x| {
+                        x.builder().build(Op::ArgReduce { op, axis, last }, &[x.value()]).value()
+                    }));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn movement() {
+    for dtype in [DType::F32, DType::F64, DType::I64, DType::Bool, DType::BF16] {
+        check(&graph(&[(dtype, &[3, 4, 5]), (dtype, &[]), (dtype, &[3, 2, 5])], |builder, values| {
+            let [x, fill, other] = [values[0], values[1], values[2]].map(|value| builder.expr(value));
+            let shape = Shape::from([2, 3, 4, 7, 5]);
+            vec![
+                x.transpose(&[2, 0, 1]).value(),
+                x.reverse(&[0, 2]).value(),
+                x.broadcast(&shape, &[1, 2, 4]).value(),
+                x.reshape(&Shape::from([12, 5])).value(),
+                x.slice(&[0, 1, 0], &[3, 4, 5], &[2, 2, 3]).value(),
+                x.pad(fill, &[1, 0, 2], &[0, 3, 1], &[0, 2, 1]).value(),
+                x.pad(fill, &[-1, 1, 0], &[2, -2, 0], &[0, 0, 0]).value(),
+                builder.concat(1, &[x, other, x]).value(),
+                x.value(),
+                fill.value(),
+            ]
+        }));
+    }
+    for dtype in [DType::F32, DType::I64, DType::U8, DType::Bool] {
+        check(&graph(&[], |builder, _| vec![builder.iota(TensorType::new(dtype, [3, 5]), 1).value()]));
+    }
+}
+
+#[test]
+fn softmax_lines() {
+    for axis in 0..3 {
+        check(&unary(DType::F32, &[3, 5, 17], |x| {
+            x.builder().build(Op::Softmax { axis }, &[x.value()]).value()
+        }));
+        check(&unary(DType::F64, &[3, 5, 17], |x| {
+            x.builder().build(Op::LogSoftmax { axis }, &[x.value()]).value()
+        }));
+    }
+}
+
+#[test]
+fn products() {
+    for dtype in [DType::F32, DType::F64, DType::I32, DType::F16] {
+        let dims = |lhs_batch: &[usize], rhs_batch: &[usize], lhs: &[usize], rhs: &[usize]| DotDims {
+            lhs_batch: lhs_batch.to_vec(),
+            rhs_batch: rhs_batch.to_vec(),
+            lhs_contract: lhs.to_vec(),
+            rhs_contract: rhs.to_vec(),
+        };
+        let cases: [(&[usize], &[usize], DotDims); 8] = [
+            (&[4, 7], &[7, 3], dims(&[], &[], &[1], &[0])),
+            (&[7, 4], &[3, 7], dims(&[], &[], &[0], &[1])),
+            (&[2, 4, 7], &[2, 7, 3], dims(&[0], &[0], &[2], &[1])),
+            (&[4, 2, 7], &[7, 3, 2], dims(&[1], &[2], &[2], &[0])),
+            (&[4, 7, 5], &[5, 7, 3], dims(&[], &[], &[1, 2], &[1, 0])),
+            (&[4], &[3], dims(&[], &[], &[], &[])),
+            (&[5], &[5], dims(&[], &[], &[0], &[0])),
+            (&[4, 0], &[0, 3], dims(&[], &[], &[1], &[0])),
+        ];
+        for (lhs, rhs, dims) in cases {
+            check(&graph(&[(dtype, lhs), (dtype, rhs)], |builder, values| {
+                vec![builder.expr(values[0]).dot(builder.expr(values[1]), dims.clone()).value()]
+            }));
+        }
+    }
+}
+
+#[test]
+fn convolutions() {
+    let conv = |form| ConvOp {
+        form,
+        input: vec![9, 8],
+        kernel: vec![3, 2],
+        output: vec![5, 7],
+        stride: vec![2, 1],
+        dilation: vec![1, 2],
+        pad_low: vec![1, 0],
+        groups: 2,
+    };
+    let (x, w, y): (&[usize], &[usize], &[usize]) = (&[2, 4, 9, 8], &[6, 2, 3, 2], &[2, 6, 5, 7]);
+    for dtype in [DType::F32, DType::F64] {
+        for (form, a, b) in [(ConvForm::Forward, x, w), (ConvForm::Input, y, w), (ConvForm::Weight, x, y)] {
+            check(&graph(&[(dtype, a), (dtype, b)], |builder, values| {
+                vec![builder.build(Op::Conv(conv(form)), values).value()]
+            }));
+        }
+    }
+}
+
+#[test]
+fn windows() {
+    let window = |kind| WindowOp {
+        kind,
+        window: vec![1, 3, 2],
+        stride: vec![1, 2, 1],
+        dilation: vec![1, 1, 2],
+        pad_low: vec![0, 1, 1],
+        pad_high: vec![0, 1, 0],
+    };
+    let shape = Shape::from([2, 9, 11]);
+    let windows = window(WindowKind::Sum).output_shape(&shape).expect("fits");
+    for kind in [WindowKind::Sum, WindowKind::Max, WindowKind::ArgMax] {
+        check(&unary(DType::F32, &shape, |x| {
+            x.builder().build(Op::Window(window(kind.clone())), &[x.value()]).value()
+        }));
+    }
+    let spread = window(WindowKind::Spread { shape });
+    check(&unary(DType::F32, &windows, |x| {
+        x.builder().build(Op::Window(spread.clone()), &[x.value()]).value()
+    }));
+}
+
+#[test]
+fn indexed() {
+    for axis in 0..2 {
+        check(&graph(&[(DType::F32, &[3, 4]), (DType::I64, &[2, 2])], |builder, values| {
+            vec![builder.expr(values[0]).gather(axis, builder.expr(values[1])).value()]
+        }));
+        for op in [ScatterOp::Set, ScatterOp::Add, ScatterOp::Mul, ScatterOp::Max, ScatterOp::Min] {
+            let update: &[usize] = if axis == 0 { &[5, 4] } else { &[3, 5] };
+            let operands: &[(DType, &[usize])] =
+                &[(DType::F32, &[3, 4]), (DType::I32, &[5]), (DType::F32, update)];
+            check(&graph(operands, |builder, values| {
+                let [x, index, update] = [values[0], values[1], values[2]].map(|value| builder.expr(value));
+                vec![
+                    x.scatter(axis, op, index, update).value(),
+                    (x + x).scatter(axis, op, index, update).value(),
+                ]
+            }));
+        }
+        for (exclusive, reverse) in [(false, false), (true, false), (false, true), (true, true)] {
+            for op in [CumulativeOp::Sum, CumulativeOp::Prod] {
+                let op = Op::Cumulative { op, axis, exclusive, reverse };
+                check(&unary(DType::F32, &[5, 6], |x| x.builder().build(op.clone(), &[x.value()]).value()));
+            }
+        }
+    }
+    for descending in [false, true] {
+        for dtype in [DType::F32, DType::I32] {
+            let op = Op::ArgSort { axis: 1, descending };
+            check(&unary(dtype, &[4, 23], |x| x.builder().build(op.clone(), &[x.value()]).value()));
+        }
+    }
+}
+
+#[test]
+fn an_index_out_of_range_is_an_error() {
+    let gather = graph(&[(DType::F32, &[3, 4]), (DType::I64, &[2])], |builder, values| {
+        vec![builder.expr(values[0]).gather(0, builder.expr(values[1])).value()]
+    });
+    let executable = compile(&gather, 1).expect("compiles");
+    let mut workspace = executable.workspace(Arc::new(Team::new(1)));
+    let x = Aligned::new(48);
+    for wrong in [3i64, -1, i64::MAX] {
+        let index = Aligned::copy_of(Literal::new([2], &[0i64, wrong]).bytes());
+        let mut out = Aligned::new(32);
+        let result = executable.run(&mut workspace, [x.as_slice(), index.as_slice()], [out.as_mut_slice()]);
+        assert!(
+            matches!(result, Err(gradc_codegen::RunError::IndexOutOfRange { .. })),
+            "{wrong}: {result:?}"
+        );
+    }
+}
+
+/// carries (a, b) -> (b, a + b * c), sequences x -> y = a * x
+fn scan(trip: usize, reverse: bool) -> Graph {
+    let three: &[usize] = &[3];
+    let body = graph(&[(DType::F32, three); 4], |builder, values| {
+        let [c, a, b, x] = [0, 1, 2, 3].map(|index| builder.expr(values[index]));
+        vec![b.value(), (a + b * c).value(), (a * x).value()]
+    });
+    let op = ScanOp { body: Arc::new(body), trip, constants: 1, carries: 2, reverse };
+    let three: &[usize] = &[3];
+    let operands = [(DType::F32, three), (DType::F32, three), (DType::F32, three), (DType::F32, &[trip, 3])];
+    graph(&operands, |builder, values| {
+        let tuple = builder.build(Op::Scan(op.clone()), values);
+        (0..3).map(|part| tuple.project(part).value()).chain([(tuple.project(2) + 1.0).value()]).collect()
+    })
+}
+
+#[test]
+fn loops() {
+    for trip in [0, 1, 2, 5] {
+        for reverse in [false, true] {
+            check(&scan(trip, reverse));
+        }
+    }
+}
+
+#[test]
+fn random_graphs() {
+    let options = gradc_ir::testing::RandomOptions { operations: 12, ..Default::default() };
+    for seed in 0..150 {
+        let (graph, inputs) = gradc_ir::testing::random_graph(seed, &options);
+        check_with(&graph, &inputs);
+    }
+}
