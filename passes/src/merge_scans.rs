@@ -1,5 +1,6 @@
 //! Unites loops that do the same work.
 
+use crate::Pass;
 use gradc_ir::{Builder, Graph, Node, Op, ScanOp, Value, inline, rebuild};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +17,19 @@ pub fn merge_scans(graph: &Graph) -> Graph {
         merged = merge_once(&merged.0);
     }
     merged.0
+}
+
+/// [`merge_scans`] as a pass.
+pub struct MergeScans;
+
+impl Pass for MergeScans {
+    fn name(&self) -> &'static str {
+        "merge_scans"
+    }
+
+    fn run(&self, graph: &Graph) -> Graph {
+        merge_scans(graph)
+    }
 }
 
 fn count_scans(graph: &Graph) -> usize {

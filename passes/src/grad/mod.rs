@@ -25,22 +25,26 @@
 //! [`merge_scans`](crate::merge_scans) must run on the finished graph: it unites scans with the same operands and the
 //! same carries into one.
 
+mod absent;
 mod elementwise;
 mod flow;
 mod guard;
 mod indexing;
+mod jvp;
 mod movement;
 mod products;
 mod reductions;
 mod residuals;
 mod rules;
 mod scan;
+mod stacking;
 mod walk;
 
-use flow::Flow;
+pub use jvp::jvp;
+
 use gradc_ir::{Builder, Node, TensorType, Value};
 
-/// What [`vjp`] found for one `wrt` value.
+/// What [`vjp`] found for one `wrt` value, or [`jvp`] for one output.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Gradient {
     /// The gradient, of the type of the `wrt` value.
@@ -72,12 +76,12 @@ pub enum GradError {
         /// What it is.
         found: String,
     },
-    /// A cotangent is not of its target's type.
+    /// A cotangent (or tangent) is not of the type of what it belongs to.
     #[error("the cotangent of {target} must be {wanted}, got {got}")]
     Seed {
-        /// The target.
+        /// What it belongs to.
         target: Value,
-        /// The type of the target.
+        /// The type of that.
         wanted: TensorType,
         /// The type of the cotangent.
         got: TensorType,
@@ -108,22 +112,30 @@ pub enum GradError {
 /// Call [`merge_scans`](crate::merge_scans) on the finished graph where it may hold loops.
 pub fn vjp(builder: &Builder, seeds: &[(Value, Value)], wrt: &[Value]) -> Result<Vec<Gradient>, GradError> {
     for &(target, seed) in seeds {
-        let wanted =
-            float_type(&builder.node(target)).map_err(|found| GradError::Target { target, found })?;
-        let got = builder.ty(seed);
-        if got != wanted {
-            return Err(GradError::Seed { target, wanted, got });
-        }
+        check_pair(builder, target, seed, |found| GradError::Target { target, found })?;
     }
     for &wrt in wrt {
         float_type(&builder.node(wrt)).map_err(|found| GradError::Wrt { wrt, found })?;
     }
     let cotangents = walk::pull(builder, seeds, wrt)?;
+    let targets: Vec<Value> = seeds.iter().map(|&(target, _)| target).collect();
     let answer = |(&wrt, cotangent): (&Value, Option<Value>)| match cotangent {
         Some(cotangent) => Gradient::Value(cotangent),
-        None => absent(builder, seeds, wrt),
+        None => absent::explain(builder, &[wrt], &targets, &builder.ty(wrt)),
     };
     Ok(wrt.iter().zip(cotangents).map(answer).collect())
+}
+
+/// Checks that the first is a tensor of floats and the second of the same type.
+fn check_pair(
+    builder: &Builder,
+    of: Value,
+    value: Value,
+    fault: impl FnOnce(String) -> GradError,
+) -> Result<(), GradError> {
+    let wanted = float_type(&builder.node(of)).map_err(fault)?;
+    let got = builder.ty(value);
+    if got == wanted { Ok(()) } else { Err(GradError::Seed { target: of, wanted, got }) }
 }
 
 fn float_type(node: &Node) -> Result<TensorType, String> {
@@ -131,30 +143,5 @@ fn float_type(node: &Node) -> Result<TensorType, String> {
         [ty] if ty.dtype.is_float() && !node.is_tuple() => Ok(ty.clone()),
         [ty] if !node.is_tuple() => Err(ty.to_string()),
         types => Err(format!("a tuple of {}", types.len())),
-    }
-}
-
-/// Says why no cotangent arrived at `wrt`.
-fn absent(builder: &Builder, seeds: &[(Value, Value)], wrt: Value) -> Gradient {
-    let nodes = walk::nodes(builder);
-    let flows =
-        flow::forward(nodes.iter().map(|node| &**node), |value| Flow::Passes.only_if(value == wrt.index()));
-    let mut leads_to_target = vec![false; nodes.len()];
-    seeds.iter().for_each(|(target, _)| leads_to_target[target.index()] = true);
-    for (index, node) in nodes.iter().enumerate().rev() {
-        if leads_to_target[index] {
-            node.operands.iter().for_each(|operand| leads_to_target[operand.index()] = true);
-        }
-    }
-    let ends = |&index: &usize| {
-        let arriving = nodes[index].operands.iter().map(|&operand| flow::best(&flows, operand)).max();
-        leads_to_target[index] && arriving > Some(flow::best(&flows, Value::from_index(index)))
-    };
-    let ended_at = (0..nodes.len()).filter(ends).map(Value::from_index).collect();
-    let zeros = || builder.splat(&builder.ty(wrt), 0.0).value();
-    match seeds.iter().map(|&(target, _)| flow::best(&flows, target)).max() {
-        Some(Flow::Passes) => Gradient::Value(zeros()),
-        Some(Flow::Zero) => Gradient::Zero { value: zeros(), ended_at },
-        Some(Flow::Blocked | Flow::Nothing) | None => Gradient::NoPath { ended_at },
     }
 }

@@ -68,6 +68,11 @@ impl Residuals {
         chosen
     }
 
+    /// Whether a value is handed over.
+    pub(super) fn holds(&self, value: Value) -> bool {
+        self.inputs.contains_key(&value) || self.invariant.contains(&value) || self.stacked.contains(&value)
+    }
+
     /// The values outside the loop that hold the residuals. Stacked ones come from the forward loop, issued again.
     pub(super) fn outer_values(
         &self,
@@ -135,6 +140,19 @@ fn dependences(step: &Step, constants: usize) -> Vec<Dependence> {
         }));
     }
     all
+}
+
+/// Whether a value of the joint step differs from step to step.
+pub(super) fn depends_on_steps(joint: &Builder, constants: usize, value: Value) -> bool {
+    let mut needed = vec![false; value.index() + 1];
+    needed[value.index()] = true;
+    (0..needed.len()).rev().any(|index| {
+        let node = joint.node(Value::from_index(index));
+        if needed[index] {
+            node.operands.iter().for_each(|operand| needed[operand.index()] = true);
+        }
+        needed[index] && matches!(node.op, Op::Input(position) if position as usize >= constants)
+    })
 }
 
 /// Ops whose result holds no more than their operand: taken again from the operand.

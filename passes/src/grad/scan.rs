@@ -4,8 +4,10 @@ use super::GradError;
 use super::flow::{self, Flow};
 use super::residuals::{Residuals, Source};
 use super::rules::{Cotangents, Site, wide};
+use super::stacking::Contribution;
 use super::walk;
 use gradc_ir::{Builder, Expr, Op, ScanOp, TensorType, Value, inline};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What one backward step is about.
@@ -28,95 +30,151 @@ pub(super) struct Step {
 
 /// The cotangents of a loop's constants, initial carries and sequences.
 pub(super) fn vjp<'b>(site: &Site<'b, '_>, scan: &ScanOp) -> Result<Cotangents<'b>, GradError> {
+    let mut cotangents: Cotangents<'b> = vec![None; site.operands.len()];
     let fixed = scan.constants + scan.carries;
-    let outer = site.builder;
     if scan.trip == 0 {
-        let carries = site.cotangents[..scan.carries].iter().copied();
-        let others = fixed..site.operands.len();
-        return Ok(vec![None; scan.constants]
-            .into_iter()
-            .chain(carries)
-            .chain(others.map(|_| None))
-            .collect());
+        cotangents[scan.constants..fixed].copy_from_slice(&site.cotangents[..scan.carries]);
+        return Ok(cotangents);
     }
     let stacked: Vec<usize> =
         (scan.carries..site.cotangents.len()).filter(|&part| site.cotangents[part].is_some()).collect();
     let live = live_carries(site, scan, &stacked);
-    let constants: Vec<usize> = (0..scan.constants).filter(|&position| site.needed[position]).collect();
-    let sequences: Vec<usize> =
-        (fixed..site.needed.len()).filter(|&position| site.needed[position]).collect();
+    let needed = |&position: &usize| site.needed[position];
+    let constants: Vec<usize> = (0..scan.constants).filter(needed).collect();
+    let sequences: Vec<usize> = (fixed..site.needed.len()).filter(needed).collect();
     let step = differentiate(scan, &live, &stacked, &constants, &sequences)?;
 
-    // Accumulators of constants are wide, so that many small additions do not vanish.
-    let accumulated = |position: usize| {
-        let ty = site.operands[position].ty();
-        ty.with_dtype(wide(ty.dtype))
-    };
-    let wanted = [&step.carries[..], &step.constants, &step.sequences].concat();
-    let residuals = Residuals::choose(&step, scan, &wanted);
+    // Constants: some as a product over all steps, the others added up.
+    let (mut products, mut summed, mut factors) = (Vec::new(), Vec::new(), Vec::new());
+    for (&position, &value) in constants.iter().zip(&step.constants) {
+        match Contribution::of(&step, scan.constants, value) {
+            Some(contribution) => {
+                contribution.collect_factors(&mut factors);
+                products.push((position, contribution));
+            }
+            None => summed.push((position, value)),
+        }
+    }
+    factors.sort_unstable();
+    factors.dedup();
+
+    let summed_values: Vec<Value> = summed.iter().map(|&(_, value)| value).collect();
+    let wanted = [&step.carries[..], &summed_values, &step.sequences].concat();
+    let residuals = Residuals::choose(&step, scan, &[&wanted[..], &factors].concat());
     let sources = residuals.outer_values(&step, scan, site);
+    let outside: BTreeMap<Value, Value> = sources
+        .iter()
+        .filter_map(|&(source, value)| match source {
+            Source::Sequence(inner) => Some((inner, value)),
+            Source::Constant(_) => None,
+        })
+        .collect();
+    let made: Vec<Value> = factors.into_iter().filter(|factor| !outside.contains_key(factor)).collect();
 
-    let back = Builder::new(format!("{}_gradient", scan.body.name()));
-    let mut operands: Vec<Value> = Vec::new();
-    let mut renamed: Vec<Option<Value>> = vec![None; step.joint.len()];
-    for (source, value) in &sources {
-        if let Source::Constant(inner) = source {
-            renamed[inner.index()] = Some(back.input("constant", outer.ty(*value)));
-            operands.push(*value);
-        }
-    }
-    let used_constants = operands.len();
-    for (&carry, cotangent) in live.iter().zip(&step.cotangents) {
-        let ty = site.operands[scan.constants + carry].ty();
-        renamed[cotangent.index()] = Some(back.input("cotangent", ty.clone()));
-        let initial = site.cotangents[carry].unwrap_or_else(|| outer.splat(&ty, 0.0));
-        operands.push(initial.value());
-    }
-    let mut sums = Vec::new();
-    for &position in &constants {
-        sums.push(back.expr(back.input("sum", accumulated(position))));
-        operands.push(outer.splat(&accumulated(position), 0.0).value());
-    }
-    for (source, value) in &sources {
-        if let Source::Sequence(inner) = source {
-            renamed[inner.index()] = Some(back.input("residual", step.joint.ty(*inner)));
-            operands.push(*value);
-        }
-    }
-    for (&part, cotangent) in stacked.iter().zip(&step.cotangents[live.len()..]) {
-        renamed[cotangent.index()] = Some(back.input("cotangent", step.joint.ty(*cotangent)));
-        operands.extend(site.cotangents[part].map(Expr::value));
-    }
-    copy(&step.joint, &back, &mut renamed, &wanted);
-    let result = |value: &Value| {
-        back.expr(renamed[value.index()].unwrap_or_else(|| panic!("what is wanted was copied")))
-    };
-    let mut outputs: Vec<Value> = step.carries.iter().map(|value| result(value).value()).collect();
-    outputs.extend(
-        step.constants.iter().zip(&sums).map(|(value, &sum)| (sum + result(value).cast(sum.dtype())).value()),
-    );
-    outputs.extend(step.sequences.iter().map(|value| result(value).value()));
-    let op = ScanOp {
-        body: Arc::new(back.finish(&outputs)),
-        trip: scan.trip,
-        constants: used_constants,
-        carries: live.len() + constants.len(),
-        reverse: !scan.reverse,
-    };
-    let gradient = outer.build(Op::Scan(op), &operands);
-
-    let mut cotangents: Cotangents<'b> = vec![None; site.operands.len()];
+    let back = Backward { step: &step, scan, live: &live, stacked: &stacked, summed: &summed };
+    let gradient = back.build(site, &sources, &[&step.sequences[..], &made].concat());
+    let first_stack = live.len() + summed.len();
     for (part, &carry) in live.iter().enumerate() {
         cotangents[scan.constants + carry] = Some(gradient.project(part));
     }
-    for (part, &position) in constants.iter().enumerate() {
+    for (part, &(position, _)) in summed.iter().enumerate() {
         let sum = gradient.project(live.len() + part);
         cotangents[position] = Some(sum.cast(site.operands[position].dtype()));
     }
     for (part, &position) in sequences.iter().enumerate() {
-        cotangents[position] = Some(gradient.project(live.len() + constants.len() + part));
+        cotangents[position] = Some(gradient.project(first_stack + part));
+    }
+    let stack_of = |factor: Value| match made.iter().position(|&made| made == factor) {
+        Some(part) => gradient.project(first_stack + sequences.len() + part),
+        None => site.builder.expr(outside[&factor]),
+    };
+    for (position, contribution) in &products {
+        cotangents[*position] = Some(contribution.total(site.builder, &stack_of));
     }
     Ok(cotangents)
+}
+
+/// What the backward loop is made of.
+struct Backward<'s> {
+    step: &'s Step,
+    scan: &'s ScanOp,
+    live: &'s [usize],
+    stacked: &'s [usize],
+    /// Constants that are added up: their position and what a step adds.
+    summed: &'s [(usize, Value)],
+}
+
+impl Backward<'_> {
+    /// The loop that yields the cotangents of the live carries, the sums, and the stacks of these values of the joint
+    /// step.
+    fn build<'b>(&self, site: &Site<'b, '_>, sources: &[(Source, Value)], stacks: &[Value]) -> Expr<'b> {
+        let (outer, joint) = (site.builder, &self.step.joint);
+        let terms = self.summed.iter().map(|&(_, value)| value);
+        let wanted: Vec<Value> =
+            self.step.carries.iter().copied().chain(terms).chain(stacks.iter().copied()).collect();
+        let used = Residuals::choose(self.step, self.scan, &wanted);
+
+        let back = Builder::new(format!("{}_gradient", self.scan.body.name()));
+        let mut operands: Vec<Value> = Vec::new();
+        let mut renamed: Vec<Option<Value>> = vec![None; joint.len()];
+        let mut input = |name: &str, inner: Value, operand: Value| {
+            renamed[inner.index()] = Some(back.input(name, joint.ty(inner)));
+            operands.push(operand);
+        };
+        let mut constants = 0;
+        for (source, value) in sources {
+            if let Source::Constant(inner) = source
+                && used.holds(*inner)
+            {
+                input("constant", *inner, *value);
+                constants += 1;
+            }
+        }
+        for (&carry, &cotangent) in self.live.iter().zip(&self.step.cotangents) {
+            let initial = site.cotangents[carry].unwrap_or_else(|| outer.splat(&joint.ty(cotangent), 0.0));
+            input("cotangent", cotangent, initial.value());
+        }
+        // Sums are wide, so that many small additions do not vanish.
+        let sums = self.summed.iter().map(|&(position, _)| {
+            let ty = site.operands[position].ty();
+            let ty = ty.with_dtype(wide(ty.dtype));
+            (back.expr(back.input("sum", ty.clone())), outer.splat(&ty, 0.0).value())
+        });
+        let (sums, zeros): (Vec<Expr<'_>>, Vec<Value>) = sums.unzip();
+        operands.extend(zeros);
+        let mut input = |name: &str, inner: Value, operand: Value| {
+            renamed[inner.index()] = Some(back.input(name, joint.ty(inner)));
+            operands.push(operand);
+        };
+        for (source, value) in sources {
+            if let Source::Sequence(inner) = source
+                && used.holds(*inner)
+            {
+                input("residual", *inner, *value);
+            }
+        }
+        for (&part, &cotangent) in self.stacked.iter().zip(&self.step.cotangents[self.live.len()..]) {
+            if let Some(stack) = site.cotangents[part] {
+                input("cotangent", cotangent, stack.value());
+            }
+        }
+        copy(joint, &back, &mut renamed, &wanted);
+        let mut results = wanted.iter().map(|value| {
+            back.expr(renamed[value.index()].unwrap_or_else(|| panic!("what is wanted was copied")))
+        });
+        let mut outputs: Vec<Value> = results.by_ref().take(self.live.len()).map(Expr::value).collect();
+        let terms = results.by_ref().take(sums.len());
+        outputs.extend(terms.zip(&sums).map(|(term, &sum)| (sum + term.cast(sum.dtype())).value()));
+        outputs.extend(results.map(Expr::value));
+        let scan = ScanOp {
+            body: Arc::new(back.finish(&outputs)),
+            trip: self.scan.trip,
+            constants,
+            carries: self.live.len() + self.summed.len(),
+            reverse: !self.scan.reverse,
+        };
+        outer.build(Op::Scan(scan), &operands)
+    }
 }
 
 /// Carries that depend on what is differentiated by, and reach an output that has a cotangent.

@@ -99,3 +99,13 @@ fn many_elements() {
     let checks = check_first("large", &[x], &|_, x| x[0].log() * x[0].sqrt() / (x[0] + 1.0));
     eprintln!("many elements: {checks} comparisons");
 }
+
+#[test]
+fn tails_keep_their_relative_accuracy() {
+    for x in [-30.0, -40.0, -300.0] {
+        let relative = |got: f64| (got / f64::exp(x) - 1.0).abs();
+        assert!(relative(slope(x, &|_, x| x[0].expm1())) < 1e-12);
+        assert!(relative(slope(x, &|_, x| x[0].softplus())) < 1e-12);
+        assert!(relative(slope(x, &|_, x| x[0].sigmoid())) < 1e-12);
+    }
+}

@@ -78,6 +78,23 @@ fn max_pool_of_equals_takes_the_first() {
 }
 
 #[test]
+fn max_pool_over_nothing_gives_nothing() {
+    // The first and the last window lie wholly outside.
+    let op = WindowOp {
+        kind: WindowKind::Max,
+        window: vec![2],
+        stride: vec![2],
+        dilation: vec![1],
+        pad_low: vec![2],
+        pad_high: vec![2],
+    };
+    let found = gradient(&[tensor(&[2], &[1.0, 3.0])], &|builder, x| {
+        builder.build(Op::Window(op.clone()), &[x[0].value()])
+    });
+    assert_eq!(found[0], [0.0, 1.0]);
+}
+
+#[test]
 fn top_k_of_equals_takes_the_first() {
     // Values are gathered at the positions that the forward reports.
     let found = gradient(&[tensor(&[4], &[1.0, 3.0, 3.0, 0.0])], &|builder, x| {

@@ -237,3 +237,50 @@ fn loop_invariants_are_computed_before_the_loop() {
     assert_eq!(outside, 1);
     check("invariant", &inputs, &|_, x| scan(&op, x).project(0));
 }
+
+#[test]
+fn merging_keeps_different_carries_apart() {
+    let step = |f: &dyn for<'b> Fn(Expr<'b>) -> Expr<'b>| {
+        let body = body(&[f64s(&[2])], &|_, x| vec![f(x[0]), x[0] * 2.0]);
+        ScanOp { body, trip: 3, constants: 0, carries: 1, reverse: false }
+    };
+    let builder = Builder::new("carries");
+    let x = builder.expr(builder.input("x", f64s(&[2])));
+    let loops = [step(&|x| x.sin()), step(&|x| x.cos()), step(&|x| x.sin())];
+    let mut outputs: Vec<Value> = loops.iter().map(|op| scan(op, &[x]).project(1).value()).collect();
+    outputs.push(scan(&loops[2], &[x]).project(0).value());
+    let graph = builder.finish(&outputs);
+    let merged = merge_scans(&graph);
+    assert_eq!(eval(&graph, &[random(&[2])]).unwrap(), eval(&merged, &[random(&[2])]).unwrap());
+}
+
+/// The cotangent of a matrix used in every step is one product over all steps, where its factors are smaller than it.
+#[test]
+fn products_of_constants_are_formed_after_the_loop() {
+    let types = [f64s(&[5, 5]), f64s(&[5, 3]), f64s(&[5]), f64s(&[2, 5]), f64s(&[2, 3])];
+    let body = body(&types, &|_, x| {
+        let bias = x[2].broadcast(&x[3].shape(), &[1]);
+        // The first matrix is used twice, and once transposed; the second is too small to be worth it.
+        let sum = x[3].matmul(x[0]) + x[4].matmul(x[1].transpose(&[1, 0])) + bias;
+        vec![sum.tanh().matmul(x[0].transpose(&[1, 0])).sin()]
+    });
+    let op = ScanOp { body, trip: 3, constants: 3, carries: 1, reverse: false };
+    let mut r = Random::new(8);
+    let shapes: [&[usize]; 5] = [&[5, 5], &[5, 3], &[5], &[2, 5], &[3, 2, 3]];
+    let inputs: Vec<Literal> = shapes.iter().map(|shape| r.tensor(shape, -0.7, 0.7)).collect();
+    let mut checks = check("stacked", &inputs, &|_, x| everything(&parts(&op, x)));
+    let graph = merge_scans(&training(&op, &inputs));
+    let backward = graph.iter().filter_map(|(_, node)| match &node.op {
+        Op::Scan(scan) if scan.reverse => Some(scan.carries),
+        _ => None,
+    });
+    // The carry, the second matrix and the bias.
+    assert_eq!(backward.collect::<Vec<_>>(), [3]);
+    let looped = gradient(&inputs, &|_, x| everything(&parts(&op, x)));
+    let straight = gradient(&inputs, &|_, x| everything(&unrolled(&op, x)));
+    for (a, b) in looped.iter().flatten().zip(straight.iter().flatten()) {
+        assert!((a - b).abs() < 1e-13 * b.abs().max(1.0), "{a} {b}");
+        checks += 1;
+    }
+    eprintln!("products of constants: {checks} comparisons");
+}

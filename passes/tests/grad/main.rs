@@ -2,6 +2,7 @@
 
 mod cases;
 mod elementwise;
+mod forward_mode;
 mod harness;
 mod indexing;
 mod kinks;
