@@ -24,7 +24,8 @@ fn elementwise(body: &str, result: &str) -> String {
 /// Half-and-half GELU and its derivative, as a graph compiler writes them.
 const GELU: &str = "r1: f32 = const 0.70710677 r2: f32 = mul r0, r1 r3: f32 = erf r2 r4: f32 = const 1.0
   r5: f32 = add r3, r4 r6: f32 = const 0.5 r7: f32 = mul r0, r6 r8: f32 = mul r7, r5";
-const GELU_GRADIENT: &str = "r9: f32 = mul r0, r0 r10: f32 = const -0.5 r11: f32 = mul r9, r10 r12: f32 = exp r11
+const GELU_GRADIENT: &str =
+    "r9: f32 = mul r0, r0 r10: f32 = const -0.5 r11: f32 = mul r9, r10 r12: f32 = exp r11
   r13: f32 = const 0.3989423 r14: f32 = mul r12, r13 r15: f32 = mul r14, r0 r16: f32 = mul r5, r6
   r17: f32 = add r15, r16 r18: f32 = load b1[i0] r19: f32 = mul r17, r18";
 

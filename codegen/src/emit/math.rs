@@ -214,7 +214,7 @@ impl Ops<'_, '_> {
     /// `y`, but `x` where it is so small that the function is the identity (keeps -0).
     fn tiny_is_itself(&mut self, x: Value, y: Value) -> Value {
         let ty = self.type_of(x);
-        let size = self.builder.ins().fabs(x);
+        let size = self.absolute(x);
         let limit = self.float(ty, 2f64.powi(-26));
         let tiny = self.float_compare(FloatCC::LessThan, size, limit);
         self.choose(tiny, x, y)
@@ -302,7 +302,7 @@ impl Ops<'_, '_> {
 
     pub(super) fn tanh(&mut self, x: Value) -> Value {
         let ty = self.type_of(x);
-        let size = self.builder.ins().fabs(x);
+        let size = self.absolute(x);
         let square = self.mul(x, x);
         let p = self.horner(&TANH, square);
         let cube = self.mul(square, size);
@@ -327,13 +327,13 @@ impl Ops<'_, '_> {
         let ty = self.type_of(x);
         let square = self.mul(x, x);
         let p = self.horner(&ERF_SMALL, square);
-        let size = self.builder.ins().fabs(x);
+        let size = self.absolute(x);
         let small = self.mul_add(p, size, size);
         let limit = self.float(ty, 4.0);
         let bounded = self.lesser(limit, size);
         let p = self.horner(&ERF_LARGE, bounded);
         let product = self.mul(p, bounded);
-        let argument = self.builder.ins().fneg(product);
+        let argument = self.opposite(product);
         let e = self.small_exp(argument);
         let one = self.float(ty, 1.0);
         let large = self.sub(one, e);
@@ -346,10 +346,10 @@ impl Ops<'_, '_> {
     /// `exp(-|x|)`.
     fn exp_of_minus_size(&mut self, x: Value) -> Value {
         let ty = self.type_of(x);
-        let size = self.builder.ins().fabs(x);
+        let size = self.absolute(x);
         let limit = self.float(ty, 105.0);
         let bounded = self.lesser(limit, size);
-        let argument = self.builder.ins().fneg(bounded);
+        let argument = self.opposite(bounded);
         self.bounded_exp(argument)
     }
 
@@ -431,7 +431,7 @@ impl Ops<'_, '_> {
     /// `y`, but calls of a scalar function in all lanes if some `|x|` is 2^20 or more.
     fn huge_by_call(&mut self, x: Value, y: Value, symbol: &str) -> Value {
         let ty = self.type_of(x);
-        let size = self.builder.ins().fabs(x);
+        let size = self.absolute(x);
         let limit = self.float(ty, 1_048_576.0);
         let huge = self.float_compare(FloatCC::LessThanOrEqual, limit, size);
         let some = self.any(huge);
@@ -492,7 +492,7 @@ impl Ops<'_, '_> {
     /// `x` to the power of `y`, by `2^(y log2|x|)` in `f64`.
     pub(super) fn pow(&mut self, x: Value, y: Value) -> Value {
         let ty = self.type_of(x);
-        let size = self.builder.ins().fabs(x);
+        let size = self.absolute(x);
         let (normal, shift) = self.normalize(size);
         let (m, exponent) = self.split_exponent(normal);
         let exponent = self.builder.ins().fcvt_from_sint(ty, exponent);
@@ -542,7 +542,7 @@ impl Ops<'_, '_> {
         let at_extreme = self.builder.ins().bor(is_zero, is_infinite);
         let result = self.choose(at_extreme, extreme, result);
         // Infinite y: 0, 1 or infinity by |x|.
-        let y_size = self.builder.ins().fabs(y);
+        let y_size = self.absolute(y);
         let y_infinite = self.float_compare(FloatCC::Equal, y_size, infinity);
         let above_one = self.float_compare(FloatCC::LessThan, one, size);
         let grows = self.builder.ins().bxor(above_one, y_negative);

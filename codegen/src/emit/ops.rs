@@ -164,6 +164,32 @@ impl<'a, 'b> Ops<'a, 'b> {
         self.builder.ins().fmul(a, b)
     }
 
+    /// The float without its sign. A mask from memory beats the three instructions of `fabs`.
+    pub(super) fn absolute(&mut self, x: Value) -> Value {
+        let ty = self.type_of(x);
+        if !ty.is_vector() {
+            return self.builder.ins().fabs(x);
+        }
+        let integer = Self::integer_type(ty);
+        let mask = self.int(integer, i64::MAX >> (64 - ty.lane_bits()));
+        let bits = self.bits(x);
+        let bits = self.builder.ins().band(bits, mask);
+        self.bitcast(ty, bits)
+    }
+
+    /// The float with the other sign.
+    pub(super) fn opposite(&mut self, x: Value) -> Value {
+        let ty = self.type_of(x);
+        if !ty.is_vector() {
+            return self.builder.ins().fneg(x);
+        }
+        let integer = Self::integer_type(ty);
+        let mask = self.int(integer, i64::MIN >> (64 - ty.lane_bits()));
+        let bits = self.bits(x);
+        let bits = self.builder.ins().bxor(bits, mask);
+        self.bitcast(ty, bits)
+    }
+
     /// The lesser float; `b` if one is NaN.
     pub(super) fn lesser(&mut self, a: Value, b: Value) -> Value {
         let less = self.float_compare(FloatCC::LessThan, a, b);

@@ -108,9 +108,9 @@ impl Ops<'_, '_> {
     pub(super) fn unary(&mut self, op: UnaryOp, scalar: Scalar, x: Value) -> Value {
         let ty = self.type_of(x);
         match op {
-            UnaryOp::Neg if scalar.is_float() => self.builder.ins().fneg(x),
+            UnaryOp::Neg if scalar.is_float() => self.opposite(x),
             UnaryOp::Neg => self.builder.ins().ineg(x),
-            UnaryOp::Abs if scalar.is_float() => self.builder.ins().fabs(x),
+            UnaryOp::Abs if scalar.is_float() => self.absolute(x),
             UnaryOp::Abs if scalar.is_signed() => self.builder.ins().iabs(x),
             UnaryOp::Abs => x,
             UnaryOp::Sign => self.sign(scalar, x),

@@ -101,8 +101,9 @@ pub(super) fn unary(op: UnaryOp, scalar: Scalar, x: Value) -> Value {
             UnaryOp::Abs if scalar.is_signed() => wrap(scalar, x.wrapping_abs()),
             UnaryOp::Sign if scalar.is_signed() => Value::Int(x.signum()),
             UnaryOp::Sign => Value::Int(i64::from(x != 0)),
+            UnaryOp::Abs => Value::Int(x),
             UnaryOp::Not => wrap(scalar, !x),
-            _ => Value::Int(x),
+            _ => panic!("{op} of an integer in a validated kernel"),
         },
     }
 }

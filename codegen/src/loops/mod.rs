@@ -47,6 +47,8 @@ mod interpret;
 mod parse;
 mod print;
 mod scalar;
+#[cfg(test)]
+mod tests;
 mod validate;
 
 pub use interpret::{Failure, InterpretError, interpret, interpret_range};

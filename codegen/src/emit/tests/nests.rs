@@ -1,6 +1,10 @@
 //! Loop nests, accesses, reductions, guards and failures.
 
+use cranelift_module::Linkage;
+use cranelift_object::{ObjectBuilder, ObjectModule};
+
 use super::{Jit, Random, check, compare, contents};
+use crate::emit::{EmitError, IsaOptions, baseline_isa, clif_text, define_kernel};
 use crate::loops::{Kernel, parse_kernel};
 
 #[test]
@@ -472,4 +476,33 @@ fn sums_with_four_and_one_vectors_at_once() {
     }
     let kernel: Kernel = parse_kernel(&text).unwrap();
     assert!(kernel.key() != kernel.to_string());
+}
+
+#[test]
+fn code_does_not_depend_on_the_run() {
+    let text = "kernel \"relu\" (b0: read f32[64], b1: write f32[64]) {
+       parallelvector i0 in 64 {
+         r0: f32 = load b0[i0] r1: f32 = const 0.0 r2: f32 = max r0, r1 r3: f32 = tan r2
+         store b1[i0] = r3
+       }
+     }";
+    let kernel = parse_kernel(text).unwrap();
+    let write = || {
+        let isa = baseline_isa(IsaOptions::object()).unwrap();
+        let builder = ObjectBuilder::new(isa, "k", cranelift_module::default_libcall_names()).unwrap();
+        clif_text(&mut ObjectModule::new(builder), &kernel).unwrap()
+    };
+    let clif = write();
+    assert_eq!(clif, write());
+    // Four lanes, and a maximum by comparison and selection.
+    assert!(clif.contains("load.f32x4") && clif.contains("bitselect") && !clif.contains("fmax"), "{clif}");
+}
+
+#[test]
+fn invalid_kernels_are_refused() {
+    let kernel = parse_kernel("kernel \"bad\" (b0: read f32[4]) { store b0[0] = r0 }").unwrap();
+    let isa = baseline_isa(IsaOptions::object()).unwrap();
+    let builder = ObjectBuilder::new(isa, "k", cranelift_module::default_libcall_names()).unwrap();
+    let result = define_kernel(&mut ObjectModule::new(builder), &kernel, "bad", Linkage::Export);
+    assert!(matches!(result, Err(EmitError::Kernel(_))));
 }
