@@ -222,8 +222,15 @@ impl<'a, 'b> Context<'a, 'b> {
         lengths.map_err(|_| self.error(format_args!("{what} holds a negative number")))
     }
 
+    /// An error where a tensor would have more axes than any model has.
+    pub fn rank(&self, rank: usize) -> Result<()> {
+        const MOST: usize = 64;
+        if rank <= MOST { Ok(()) } else { Err(self.error(format_args!("a tensor of {rank} axes"))) }
+    }
+
     /// A shape, or an error where no memory could hold it.
     pub fn shape(&self, lengths: &[usize]) -> Result<Shape> {
+        self.rank(lengths.len())?;
         let too_large = || self.error(format_args!("a tensor of shape {} is too large", Shape::new(lengths)));
         Shape::checked(lengths).ok_or_else(too_large)
     }

@@ -61,16 +61,15 @@ impl Lowering<'_> {
             return Err(mismatch());
         }
         for (dim, &length) in dims.iter().zip(shape) {
-            match dim {
-                Dim::Known(wanted) if *wanted != length => return Err(mismatch()),
-                Dim::Symbol(symbol) => {
-                    let bound = *self.dims.entry(symbol.clone()).or_insert(length);
-                    if bound != length {
-                        let (dim, input) = (symbol.clone(), input.name.clone());
-                        return Err(Error::DimConflict { dim, input, first: bound, second: length });
-                    }
+            if matches!(dim, Dim::Known(wanted) if *wanted != length) {
+                return Err(mismatch());
+            }
+            if let Some(symbol) = symbol(dim) {
+                let bound = *self.dims.entry(symbol.to_owned()).or_insert(length);
+                if bound != length {
+                    let (dim, input) = (symbol.to_owned(), input.name.clone());
+                    return Err(Error::DimConflict { dim, input, first: bound, second: length });
                 }
-                Dim::Known(_) | Dim::Unknown => {}
             }
         }
         Ok(())
@@ -95,14 +94,17 @@ impl Lowering<'_> {
         let lengths = match (self.given_shape(&input.name), &input.ty) {
             (Some(shape), _) => shape,
             (None, ValueType::Tensor { dims: Some(dims), .. }) => {
-                let lengths =
-                    dims.iter().enumerate().map(|(axis, dim)| match dim {
-                        Dim::Known(length) => Ok(*length),
-                        Dim::Symbol(symbol) => self.dims.get(symbol).copied().ok_or_else(|| {
-                            Error::UnboundDim { dim: Some(symbol.clone()), axis, input: input.name.clone() }
-                        }),
-                        Dim::Unknown => Err(Error::UnboundDim { dim: None, axis, input: input.name.clone() }),
-                    });
+                let lengths = dims.iter().enumerate().map(|(axis, dim)| {
+                    let symbol = symbol(dim);
+                    let length = match dim {
+                        Dim::Known(length) => Some(*length),
+                        Dim::Symbol(_) | Dim::Unknown => symbol.and_then(|name| self.dims.get(name).copied()),
+                    };
+                    length.ok_or_else(|| {
+                        let dim = symbol.map(str::to_owned);
+                        Error::UnboundDim { dim, axis, input: input.name.clone() }
+                    })
+                });
                 lengths.collect::<Result<Vec<usize>>>()?
             }
             (None, _) => {
@@ -116,6 +118,14 @@ impl Lowering<'_> {
                 Err(Error::tensor(&input.name, format!("its shape {} is too large", Shape::new(&lengths))))
             }
         }
+    }
+}
+
+/// The name of a dimension. Some exporters write `?` for those that have none.
+fn symbol(dim: &Dim) -> Option<&str> {
+    match dim {
+        Dim::Symbol(symbol) if symbol != "?" => Some(symbol),
+        Dim::Symbol(_) | Dim::Known(_) | Dim::Unknown => None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is known of values at compile time: shape arithmetic is computed while lowering.
 
-use gradc_ir::{Builder, DType, Expr, Literal, Mark, Op, Value};
+use gradc_ir::{Builder, DType, Expr, Literal, Mark, Op, TensorType, Value};
 use half::{bf16, f16};
 use std::cell::RefCell;
 
@@ -16,54 +16,66 @@ const DOT_WORK: usize = 1 << 22;
 pub(crate) struct Known {
     /// By the index of the value; `None` where nobody asked.
     states: RefCell<Vec<Option<State>>>,
+    /// Whether values depend on constants alone.
+    constant: RefCell<Vec<Option<bool>>>,
 }
 
 #[derive(Clone)]
 enum State {
     /// Depends on run-time inputs, or is too large.
     Unknown,
-    /// The data, and whether it depends on constants alone: not on weights, nor on tensors with an identity of their own.
-    Data { literal: Literal, pure: bool },
+    /// The data.
+    Data(Literal),
 }
 
 impl Known {
     /// Makes the data of a weight known.
     pub fn set_weight(&self, value: Value, literal: Literal) {
-        self.set(value, State::Data { literal, pure: false });
+        set(&self.states, value, State::Data(literal));
     }
 
     /// The data of a value, where it depends on constants and weights alone and is not too large.
     pub fn literal(&self, builder: &Builder, value: Value) -> Option<Literal> {
-        match self.state(builder, value) {
-            State::Data { literal, .. } => Some(literal),
-            State::Unknown => None,
+        let decided = |value| self.get(value).map(|state| matches!(state, State::Unknown));
+        walk(builder, value, decided, |value| {
+            let state = self.compute(builder, value);
+            set(&self.states, value, state);
+        });
+        match self.get(value) {
+            Some(State::Data(literal)) => Some(literal),
+            Some(State::Unknown) | None => None,
         }
     }
 
-    /// Whether a value depends on constants alone (and is not too large to tell).
+    /// Whether a value depends on constants alone: not on inputs or weights, nor on tensors with an identity of their own.
     pub fn is_constant(&self, builder: &Builder, value: Value) -> bool {
-        matches!(self.state(builder, value), State::Data { pure: true, .. })
+        let decided = |value| get(&self.constant, value).map(|constant| !constant);
+        walk(builder, value, decided, |value| {
+            let node = builder.node(value);
+            let changes = matches!(node.op, Op::Input(_) | Op::Mark(Mark::Tag(_)));
+            let constant = node.operands.iter().all(|&operand| get(&self.constant, operand) == Some(true));
+            set(&self.constant, value, constant && !changes);
+        });
+        get(&self.constant, value) == Some(true)
     }
 
     /// The value itself, or an equal constant where it depends on constants alone.
     pub fn fold<'b>(&self, value: Expr<'b>) -> Expr<'b> {
         let builder = value.builder();
         let node = builder.node(value.value());
-        if node.is_tuple() || matches!(node.op, Op::Constant(_) | Op::Input(_)) {
+        let whole = matches!(node.op, Op::Constant(_) | Op::Input(_)) || node.is_tuple();
+        if whole || !self.is_constant(builder, value.value()) {
             return value;
         }
-        let State::Data { literal, pure: true } = self.state(builder, value.value()) else { return value };
+        let Some(literal) = self.literal(builder, value.value()) else { return value };
         // Equal elements stay one element: every pass understands a broadcast scalar.
-        match (literal.shape().elements(), literal.is_splat()) {
-            (2.., true) => {
-                let size = literal.dtype().size();
-                let scalar = gradc_ir::TensorType::scalar(literal.dtype());
-                match Literal::from_bytes(scalar, literal.bytes().slice(..size)) {
-                    Some(element) => builder.constant(element).broadcast(literal.shape(), &[]),
-                    None => value,
-                }
-            }
-            _ => builder.constant(literal),
+        if literal.shape().elements() < 2 || !literal.is_splat() {
+            return builder.constant(literal);
+        }
+        let element = literal.bytes().slice(..literal.dtype().size());
+        match Literal::from_bytes(TensorType::scalar(literal.dtype()), element) {
+            Some(element) => builder.constant(element).broadcast(literal.shape(), &[]),
+            None => value,
         }
     }
 
@@ -72,7 +84,7 @@ impl Known {
         let mut pending = vec![value];
         let mut seen = std::collections::BTreeSet::new();
         while let Some(value) = pending.pop() {
-            if !seen.insert(value) || matches!(self.get(value), Some(State::Data { .. })) {
+            if !seen.insert(value) || matches!(self.get(value), Some(State::Data(_))) {
                 continue;
             }
             let node = builder.node(value);
@@ -85,65 +97,29 @@ impl Known {
     }
 
     fn get(&self, value: Value) -> Option<State> {
-        self.states.borrow().get(value.index()).cloned().flatten()
+        get(&self.states, value)
     }
 
-    fn set(&self, value: Value, state: State) {
-        let mut states = self.states.borrow_mut();
-        if states.len() <= value.index() {
-            states.resize(value.index() + 1, None);
-        }
-        states[value.index()] = Some(state);
-    }
-
-    fn state(&self, builder: &Builder, value: Value) -> State {
-        let mut pending = vec![value];
-        while let Some(&top) = pending.last() {
-            if self.get(top).is_some() {
-                pending.pop();
-                continue;
-            }
-            let node = builder.node(top);
-            let missing: Vec<Value> =
-                node.operands.iter().copied().filter(|&operand| self.get(operand).is_none()).collect();
-            // One unknown operand decides, so the others need not be computed.
-            let hopeless = node.is_tuple()
-                || node.operands.iter().any(|&operand| matches!(self.get(operand), Some(State::Unknown)));
-            if hopeless || missing.is_empty() {
-                let state = if hopeless { State::Unknown } else { self.compute(builder, top) };
-                self.set(top, state);
-                pending.pop();
-            } else {
-                pending.push(missing[0]);
-            }
-        }
-        self.get(value).unwrap_or(State::Unknown)
-    }
-
+    /// The state of a value whose operands have one.
     fn compute(&self, builder: &Builder, value: Value) -> State {
         let node = builder.node(value);
         if let Op::Constant(literal) = &node.op {
-            return State::Data { literal: literal.clone(), pure: true };
+            return State::Data(literal.clone());
         }
-        let mut pure = !matches!(node.op, Op::Mark(Mark::Tag(_)));
         let mut operands = Vec::with_capacity(node.operands.len());
         for &operand in &node.operands {
             match self.get(operand) {
-                Some(State::Data { literal, pure: operand_pure }) => {
-                    pure &= operand_pure;
-                    operands.push(literal);
-                }
+                Some(State::Data(literal)) => operands.push(literal),
                 Some(State::Unknown) | None => return State::Unknown,
             }
         }
-        if let (Op::Mark(_), [operand]) = (&node.op, &operands[..]) {
-            return State::Data { literal: operand.clone(), pure };
-        }
-        if let (Op::Reshape { shape }, [operand]) = (&node.op, &operands[..]) {
-            return match operand.reshaped(shape.clone()) {
-                Some(literal) => State::Data { literal, pure },
-                None => State::Unknown,
-            };
+        let shared = match (&node.op, &operands[..]) {
+            (Op::Mark(_), [operand]) => Some(operand.clone()),
+            (Op::Reshape { shape }, [operand]) => operand.reshaped(shape.clone()),
+            _ => None,
+        };
+        if let Some(literal) = shared {
+            return State::Data(literal);
         }
         let read: usize = operands.iter().map(|operand| operand.ty().bytes()).sum();
         let expensive = match &node.op {
@@ -157,11 +133,46 @@ impl Known {
         if expensive || node.ty().bytes() > RESULT_BYTES || read > OPERAND_BYTES {
             return State::Unknown;
         }
-        match evaluate(&node.op, &operands) {
-            Some(literal) => State::Data { literal, pure },
-            None => State::Unknown,
+        evaluate(&node.op, &operands).map_or(State::Unknown, State::Data)
+    }
+}
+
+/// Decides a value after its operands, each once. What is decided answers whether that decides its users too, whatever
+/// their other operands.
+fn walk(
+    builder: &Builder,
+    value: Value,
+    decided: impl Fn(Value) -> Option<bool>,
+    mut decide: impl FnMut(Value),
+) {
+    let mut pending = vec![value];
+    while let Some(&top) = pending.last() {
+        let mut next = None;
+        if decided(top).is_none() {
+            let node = builder.node(top);
+            let settled = node.operands.iter().any(|&operand| decided(operand) == Some(true));
+            next = node.operands.iter().copied().find(|&operand| !settled && decided(operand).is_none());
+            if next.is_none() {
+                decide(top);
+            }
+        }
+        match next {
+            Some(operand) => pending.push(operand),
+            None => drop(pending.pop()),
         }
     }
+}
+
+fn get<T: Clone>(by_value: &RefCell<Vec<Option<T>>>, value: Value) -> Option<T> {
+    by_value.borrow().get(value.index()).cloned().flatten()
+}
+
+fn set<T: Clone>(by_value: &RefCell<Vec<Option<T>>>, value: Value, state: T) {
+    let mut states = by_value.borrow_mut();
+    if states.len() <= value.index() {
+        states.resize(value.index() + 1, None);
+    }
+    states[value.index()] = Some(state);
 }
 
 /// The result of one operator; `None` where it is not defined on these operands.

@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::lower::{Context, Gradient, Operator, Outputs};
-use gradc_ir::{BinaryOp, DotDims, Expr, Literal, Op, ReduceOp};
+use gradc_ir::{BinaryOp, DType, DotDims, Expr, Op, ReduceOp, TensorType};
 use std::collections::BTreeMap;
 
 pub(in crate::lower) const OPERATORS: &[Operator] = &[Operator::new("Einsum", 12, Gradient::Smooth, einsum)];
@@ -137,8 +137,8 @@ fn diagonal<'b>(context: &Context<'_, 'b>, mut term: Term<'b>) -> Result<Term<'b
         let length = x.shape()[0];
         let lengths: Vec<usize> =
             std::iter::once(length * length).chain(x.shape()[2..].iter().copied()).collect();
-        let index: Vec<i64> = (0..length as i64).map(|place| place * (length as i64 + 1)).collect();
-        let index = context.constant(Literal::new([length], &index));
+        let counts = context.builder().iota(TensorType::new(DType::I64, [length]), 0);
+        let index = counts * (length + 1) as f64;
         let x = context.push(Op::Gather { axis: 0 }, &[context.reshape(x, &lengths)?, index])?;
         let labels = std::iter::once(labels[first]).chain(others.iter().map(|&axis| labels[axis])).collect();
         term = Term { x, labels };

@@ -81,6 +81,9 @@ fn gemm<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     };
     let product = scaled(dot(context, a, b, &[], contract_a, contract_b)?, "alpha")?;
     let Some(c) = context.optional(2)? else { return Ok(vec![product]) };
+    if c.dtype() != product.dtype() {
+        return Err(context.error(format_args!("input 2 must be {}, is {}", product.dtype(), c.ty())));
+    }
     let c = context.broadcast_to(scaled(c, "beta")?, &product.shape())?;
     Ok(vec![context.binary(BinaryOp::Add, product, c)?])
 }

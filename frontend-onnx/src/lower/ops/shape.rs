@@ -82,6 +82,7 @@ fn unsqueeze<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let axes = context.ints_or_input("axes", 1)?;
     let axes = axes.ok_or_else(|| context.error("the axes are missing"))?;
     let rank = x.rank() + axes.len();
+    context.rank(rank)?;
     let axes = context.axes(&axes, rank)?;
     let own = x.shape();
     let mut lengths = own.iter().copied();
@@ -170,7 +171,7 @@ fn depth_to_space<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
         "CRD" => context.reshape(x, &[n, depth, b, b, h, w])?.transpose(&[0, 1, 4, 2, 5, 3]),
         _ => return Err(context.node.attribute_error("mode", "must be DCR or CRD")),
     };
-    Ok(vec![context.reshape(spread, &[n, depth, h * b, w * b])?])
+    Ok(vec![context.reshape(spread, &[n, depth, h.saturating_mul(b), w.saturating_mul(b)])?])
 }
 
 fn space_to_depth<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
@@ -179,5 +180,5 @@ fn space_to_depth<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
         return Err(context.error(format_args!("{h} by {w} is not divisible into blocks of {b} by {b}")));
     }
     let spread = context.reshape(x, &[n, c, h / b, b, w / b, b])?.transpose(&[0, 3, 5, 1, 2, 4]);
-    Ok(vec![context.reshape(spread, &[n, c * b * b, h / b, w / b])?])
+    Ok(vec![context.reshape(spread, &[n, c.saturating_mul(b * b), h / b, w / b])?])
 }

@@ -11,6 +11,9 @@ pub(in crate::lower) const OPERATORS: &[Operator] = &[
     Operator::new("Split", 1, Gradient::Smooth, split),
 ];
 
+/// A node that splits into more parts than this is damaged.
+const MOST_PARTS: usize = 1 << 16;
+
 fn concat<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let operands = context.inputs()?;
     let axis = context.node.required("axis", context.node.optional_int("axis")?)?;
@@ -31,7 +34,7 @@ fn split<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
         None => {
             let written = context.output_count() as i64;
             let parts = usize::try_from(context.node.int("num_outputs", written)?).unwrap_or(0);
-            if parts == 0 || parts > length.max(context.output_count()) {
+            if parts == 0 || parts > MOST_PARTS {
                 return Err(context.error(format_args!("cannot split {length} elements into {parts} parts")));
             }
             let part = length.div_ceil(parts);
@@ -156,11 +159,12 @@ fn extend<'b>(
     (low, high): (i64, i64),
     border: Border,
 ) -> Result<Expr<'b>> {
-    const LONGEST: i64 = 1 << 26;
+    const LONGEST: i64 = 1 << 24;
     let length = x.shape()[axis] as i64;
     let end = length.saturating_add(high);
     let result = end.saturating_add(low);
-    if low.abs() > LONGEST || !(0..=LONGEST).contains(&result) || (length == 0 && result > 0) {
+    if low.unsigned_abs() > LONGEST as u64 || !(0..=LONGEST).contains(&result) || (length == 0 && result > 0)
+    {
         return Err(context.error(format_args!("cannot pad an axis of {length} by {low} and {high}")));
     }
     let source = |place: i64| match border {
