@@ -11,7 +11,7 @@ pub(super) fn unary<'b>(op: UnaryOp, x: Expr<'b>, y: Expr<'b>, g: Expr<'b>) -> O
         UnaryOp::Sign | UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Round | UnaryOp::Not => return None,
         UnaryOp::Neg => -g,
         UnaryOp::Abs => g * x.sign(),
-        UnaryOp::Sqrt => divided(g, y + y),
+        UnaryOp::Sqrt => divided(g, y) * 0.5,
         UnaryOp::Exp => guarded(g, y),
         // Not y + 1, which is 0 where exp(x) is small.
         UnaryOp::Expm1 => guarded(g, x.exp()),

@@ -13,27 +13,45 @@ pub(super) fn dot<'b>(dims: &DotDims, site: &Site<'b, '_>) -> Cotangents<'b> {
     let g_lhs: Vec<usize> = (batch.len()..batch.len() + lhs_free.len()).collect();
     let g_rhs: Vec<usize> = (batch.len() + lhs_free.len()..g.rank()).collect();
     let for_lhs = || {
-        let contract = (g_rhs.clone(), rhs_free.clone());
-        let product = dot_of(g, rhs, (batch.clone(), dims.rhs_batch.clone()), contract);
         let contracted = in_order_of(&dims.lhs_contract, &dims.rhs_contract);
-        restore(product, [&dims.lhs_batch[..], &lhs_free, &contracted].concat())
+        let other = Factor { value: rhs, batch: &dims.rhs_batch, contract: &rhs_free };
+        let axes = [&dims.lhs_batch[..], &lhs_free, &contracted];
+        product(Factor { value: g, batch: &batch, contract: &g_rhs }, other, axes)
     };
     let for_rhs = || {
-        let contract = (g_lhs.clone(), lhs_free.clone());
-        let product = dot_of(g, lhs, (batch.clone(), dims.lhs_batch.clone()), contract);
         let contracted = in_order_of(&dims.rhs_contract, &dims.lhs_contract);
-        restore(product, [&dims.rhs_batch[..], &rhs_free, &contracted].concat())
+        let other = Factor { value: lhs, batch: &dims.lhs_batch, contract: &lhs_free };
+        let axes = [&dims.rhs_batch[..], &rhs_free, &contracted];
+        product(Factor { value: g, batch: &batch, contract: &g_lhs }, other, axes)
     };
     site.both(for_lhs, for_rhs)
 }
 
-fn dot_of<'b>(
-    lhs: Expr<'b>,
-    rhs: Expr<'b>,
-    (lhs_batch, rhs_batch): (Vec<usize>, Vec<usize>),
-    (lhs_contract, rhs_contract): (Vec<usize>, Vec<usize>),
+#[derive(Clone, Copy)]
+struct Factor<'b, 'a> {
+    value: Expr<'b>,
+    batch: &'a [usize],
+    contract: &'a [usize],
+}
+
+/// The product of two factors whose result axes stand for `axes` (batch, free axes of the first, of the second),
+/// brought into order; in the order of factors that needs no transposition, if one does.
+fn product<'b>(
+    first: Factor<'b, '_>,
+    second: Factor<'b, '_>,
+    [batch, free, other]: [&[usize]; 3],
 ) -> Expr<'b> {
-    lhs.dot(rhs, DotDims { lhs_batch, rhs_batch, lhs_contract, rhs_contract })
+    let swapped = [batch, other, free].concat();
+    let multiply = |lhs: Factor<'b, '_>, rhs: Factor<'b, '_>| {
+        let (lhs_batch, rhs_batch) = (lhs.batch.to_vec(), rhs.batch.to_vec());
+        let (lhs_contract, rhs_contract) = (lhs.contract.to_vec(), rhs.contract.to_vec());
+        lhs.value.dot(rhs.value, DotDims { lhs_batch, rhs_batch, lhs_contract, rhs_contract })
+    };
+    if swapped.is_sorted() {
+        multiply(second, first)
+    } else {
+        super::movement::transpose(&[batch, free, other].concat(), multiply(first, second))
+    }
 }
 
 /// `axes`, sorted by the axes that go with them.
@@ -41,11 +59,6 @@ fn in_order_of(axes: &[usize], keys: &[usize]) -> Vec<usize> {
     let mut pairs: Vec<(usize, usize)> = keys.iter().copied().zip(axes.iter().copied()).collect();
     pairs.sort_unstable();
     pairs.into_iter().map(|(_, axis)| axis).collect()
-}
-
-/// Transposes a tensor whose axis `i` stands for axis `axes[i]`.
-fn restore(product: Expr<'_>, axes: Vec<usize>) -> Expr<'_> {
-    super::movement::transpose(&axes, product)
 }
 
 /// The other two maps of the same trilinear form.

@@ -9,4 +9,5 @@ mod kinks;
 mod loops;
 mod paths;
 mod precision;
+mod random;
 mod structure;
