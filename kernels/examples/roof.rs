@@ -6,7 +6,7 @@
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use gradc_kernels::{Conv, ConvForm, Gemm, Team, Tier};
+use gradc_kernels::{Conv, ConvForm, Gemm, Team, Tier, WideFunction};
 
 /// Seconds of processor time of this thread, which other programs disturb less than the clock on the wall.
 #[cfg(target_os = "linux")]
@@ -136,6 +136,7 @@ fn main() {
     println!("{:?}, {} threads", Tier::current(), team.threads());
     products(&filter, &team);
     convolutions(&filter, &team);
+    functions(&filter, &team);
 }
 
 fn products(filter: &str, team: &Team) {
@@ -230,5 +231,17 @@ fn convolutions(filter: &str, team: &Team) {
             print!("  {short} {:9.2} us {speed:6.1}", time * 1e6);
         }
         println!();
+    }
+}
+
+fn functions(filter: &str, team: &Team) {
+    for function in WideFunction::ALL {
+        let name = format!("wide {function:?}").to_lowercase();
+        if name.contains(filter) {
+            let (x, mut y) = (numbers(2048), vec![0f32; 2048]);
+            // SAFETY: both vectors have the length given.
+            let time = best(team, || unsafe { function.pointer()(2048, x.as_ptr(), y.as_mut_ptr()) });
+            println!("{name:<16} {:.3} ns an element", time / 2048.0 * 1e9);
+        }
     }
 }

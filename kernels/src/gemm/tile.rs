@@ -108,6 +108,7 @@ unsafe fn sums<V: Vector, const R: usize, const N: usize, const MASKED: bool, co
 /// The pointers must be valid for `k` elements in each of `R` rows and `N` columns; and the processor must have the
 /// vector's instruction set.
 #[inline(always)]
+#[allow(clippy::needless_range_loop)]
 pub unsafe fn dots<V: Vector, const R: usize, const N: usize>(
     k: usize,
     a: *const V::Item,

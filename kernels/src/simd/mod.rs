@@ -91,10 +91,10 @@ use transpose4_any as transpose4_f32;
 
 #[inline(always)]
 unsafe fn transpose4_any<T: Copy>(from: [*const T; 4], to: *mut T, to_row: usize) {
-    for i in 0..4 {
+    for (i, line) in from.into_iter().enumerate() {
         for j in 0..4 {
             // SAFETY: the caller's promise.
-            unsafe { *to.add(j * to_row + i) = *from[i].add(j) };
+            unsafe { *to.add(j * to_row + i) = *line.add(j) };
         }
     }
 }
