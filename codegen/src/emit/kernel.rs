@@ -1,32 +1,21 @@
 //! Walks a kernel's statements and writes the function.
 
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::types::{I8, I64};
-use cranelift_codegen::ir::{Block, InstBuilder, MemFlagsData, Value};
-use cranelift_frontend::Variable;
+use cranelift_codegen::ir::types::I64;
+use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value};
 
+use super::cells::Cell;
 use super::lanes::{Lanes, Shape};
 use super::memory::{Place, has_vector_access};
 use super::ops::{Ops, scalar_type};
-use super::scalar::{has_vector_form, int_condition, vector_type};
-use crate::loops::{
-    Acc, BufferId, CompareOp, Condition, Constant, Index, Kernel, LoopKind, ReduceOp, Reg, Scalar, ScalarOp,
-    Stmt, Var,
-};
+use super::scalar::{has_vector_form, vector_type};
+use crate::loops::{BufferId, Constant, Index, Kernel, LoopKind, Reg, Scalar, ScalarOp, Stmt, Var};
 
 /// The value of a loop variable (of lane 0 in a vector loop).
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Counter {
     Known(i64),
     Dynamic(Value),
-}
-
-/// Where an accumulator lives.
-#[derive(Clone, Debug)]
-pub(super) enum Cell {
-    Uniform(Variable),
-    Vectors(Vec<Variable>),
-    Each(Vec<Variable>),
 }
 
 pub(super) struct Emitter<'a, 'b, 'k> {
@@ -43,12 +32,6 @@ pub(super) struct Emitter<'a, 'b, 'k> {
     pub(super) lane: Option<usize>,
     /// Number of loops around.
     pub(super) depth: usize,
-}
-
-/// Truth of a condition.
-enum Truth {
-    Known(bool),
-    Dynamic(Value),
 }
 
 impl<'a, 'b, 'k> Emitter<'a, 'b, 'k> {
@@ -93,7 +76,7 @@ impl<'a, 'b, 'k> Emitter<'a, 'b, 'k> {
     }
 
     /// The shape of the vector loop around, also within a single lane of it.
-    fn loop_shape(&self) -> Shape {
+    pub(super) fn loop_shape(&self) -> Shape {
         self.vector.map_or(Shape::SCALAR, |(_, shape)| shape)
     }
 
@@ -103,7 +86,7 @@ impl<'a, 'b, 'k> Emitter<'a, 'b, 'k> {
         }
     }
 
-    fn get(&mut self, reg: Reg) -> Lanes {
+    pub(super) fn get(&mut self, reg: Reg) -> Lanes {
         let (lanes, _) = self.registers[reg.0 as usize].clone().expect("a validated register is assigned");
         let scalar = self.kernel.type_of(reg);
         match (self.lane, &lanes) {
@@ -231,12 +214,12 @@ impl<'a, 'b, 'k> Emitter<'a, 'b, 'k> {
     }
 
     /// Whether the lanes see different positions, for a reason other than the vector variable.
-    fn has_lane_registers(&mut self, index: &Index) -> bool {
+    pub(super) fn has_lane_registers(&mut self, index: &Index) -> bool {
         index.registers.iter().any(|(reg, _)| !matches!(self.get(*reg), Lanes::Uniform(_)))
     }
 
     /// The coefficient of the vector variable, 0 outside of vector code.
-    fn step(&self, index: &Index) -> i64 {
+    pub(super) fn step(&self, index: &Index) -> i64 {
         match (self.lane, self.vector) {
             (None, Some((var, _))) => index.coefficient(var),
             (Some(_), _) | (None, None) => 0,
@@ -244,7 +227,7 @@ impl<'a, 'b, 'k> Emitter<'a, 'b, 'k> {
     }
 
     /// An affine expression times `scale` for one lane, added to `base`: a value and a constant.
-    fn affine(
+    pub(super) fn affine(
         &mut self,
         index: &Index,
         scale: i64,
@@ -365,210 +348,8 @@ impl<'a, 'b, 'k> Emitter<'a, 'b, 'k> {
         }
     }
 
-    fn declare(&mut self, acc: Acc, init: Constant) {
-        let scalar = self.kernel.accumulators[acc.0 as usize];
-        let cell = self.new_cell(scalar, self.shape());
-        self.cells[acc.0 as usize] = Some(cell);
-        let value = Lanes::Uniform(self.constant(scalar, init));
-        self.assign(acc, &value);
-    }
-
-    /// A cell for an accumulator in loops of this shape.
-    pub(super) fn new_cell(&mut self, scalar: Scalar, shape: Shape) -> Cell {
-        let builder = &mut self.ops.builder;
-        if shape.lanes() == 1 {
-            return Cell::Uniform(builder.declare_var(scalar_type(scalar)));
-        }
-        match vector_type(scalar, shape.width) {
-            Some(ty) => Cell::Vectors((0..shape.parts).map(|_| builder.declare_var(ty)).collect()),
-            None => {
-                let ty = scalar_type(scalar);
-                Cell::Each((0..shape.lanes()).map(|_| builder.declare_var(ty)).collect())
-            }
-        }
-    }
-
-    fn cell(&self, acc: Acc) -> Cell {
-        self.cells[acc.0 as usize].clone().expect("a validated accumulator is declared")
-    }
-
-    fn read(&mut self, acc: Acc) -> Lanes {
-        let scalar = self.kernel.accumulators[acc.0 as usize];
-        let shape = self.loop_shape();
-        let builder = &mut self.ops.builder;
-        let lanes = match self.cells[acc.0 as usize].as_ref().expect("a validated accumulator is declared") {
-            Cell::Uniform(variable) => Lanes::Uniform(builder.use_var(*variable)),
-            Cell::Vectors(parts) => {
-                Lanes::Vectors(parts.iter().map(|variable| builder.use_var(*variable)).collect())
-            }
-            Cell::Each(all) => Lanes::Each(all.iter().map(|variable| builder.use_var(*variable)).collect()),
-        };
-        match (self.lane, &lanes) {
-            (Some(lane), Lanes::Vectors(_) | Lanes::Each(_)) => {
-                Lanes::Uniform(self.ops.lane(&lanes, scalar, shape, lane))
-            }
-            _ => lanes,
-        }
-    }
-
-    pub(super) fn assign(&mut self, acc: Acc, value: &Lanes) {
-        let scalar = self.kernel.accumulators[acc.0 as usize];
-        let shape = self.loop_shape();
-        let cell = self.cell(acc);
-        match (cell, self.lane) {
-            (Cell::Uniform(variable), _) => {
-                let value = self.ops.lane(value, scalar, self.shape(), 0);
-                self.ops.builder.def_var(variable, value);
-            }
-            (Cell::Vectors(parts), Some(lane)) => {
-                let value = self.ops.lane(value, scalar, Shape::SCALAR, 0);
-                let variable = parts[lane / shape.width];
-                let old = self.ops.builder.use_var(variable);
-                let new = self.ops.insert(old, scalar, lane % shape.width, value);
-                self.ops.builder.def_var(variable, new);
-            }
-            (Cell::Each(all), Some(lane)) => {
-                let value = self.ops.lane(value, scalar, Shape::SCALAR, 0);
-                self.ops.builder.def_var(all[lane], value);
-            }
-            (Cell::Vectors(parts), None) => {
-                let values = self.ops.vectors(value, scalar, shape);
-                for (variable, value) in parts.into_iter().zip(values) {
-                    self.ops.builder.def_var(variable, value);
-                }
-            }
-            (Cell::Each(all), None) => {
-                for (lane, variable) in all.into_iter().enumerate() {
-                    let value = self.ops.lane(value, scalar, shape, lane);
-                    self.ops.builder.def_var(variable, value);
-                }
-            }
-        }
-    }
-
-    pub(super) fn reduce(&mut self, acc: Acc, op: ReduceOp, value: &Lanes) {
-        let scalar = self.kernel.accumulators[acc.0 as usize];
-        let shape = self.shape();
-        let old = self.read(acc);
-        let vector = vector_type(scalar, shape.width).is_some();
-        let args = [(old, scalar), (value.clone(), scalar)];
-        let new = self.ops.apply(shape, vector, &args, |ops, v| ops.binary(op.binary(), scalar, v[0], v[1]));
-        self.assign(acc, &new);
-    }
-
-    /// Whether lanes may differ in a condition.
-    fn varies(&mut self, condition: &Condition) -> bool {
-        match condition {
-            Condition::Affine { index, .. } => self.step(index) != 0 || self.has_lane_registers(index),
-            Condition::Register(reg) => !matches!(self.get(*reg), Lanes::Uniform(_)),
-        }
-    }
-
-    fn condition(&mut self, condition: &Condition, lane: usize) -> Truth {
-        match condition {
-            Condition::Affine { index, op, bound } => match self.affine(index, 1, lane, None) {
-                (None, constant) => Truth::Known(known_compare(*op, constant, *bound)),
-                (Some(value), constant) => {
-                    let bound = bound.wrapping_sub(constant);
-                    Truth::Dynamic(self.ops.builder.ins().icmp_imm_s(int_condition(*op, true), value, bound))
-                }
-            },
-            Condition::Register(reg) => {
-                let lanes = self.get(*reg);
-                Truth::Dynamic(self.ops.lane(&lanes, Scalar::Bool, self.shape(), lane))
-            }
-        }
-    }
-
-    /// The conjunction of conditions for one lane.
-    fn conjunction(&mut self, conditions: &[Condition], lane: usize) -> Truth {
-        let mut all = Truth::Known(true);
-        for condition in conditions {
-            all = match (all, self.condition(condition, lane)) {
-                (Truth::Known(false), _) | (_, Truth::Known(false)) => return Truth::Known(false),
-                (Truth::Known(true), other) | (other, Truth::Known(true)) => other,
-                (Truth::Dynamic(a), Truth::Dynamic(b)) => Truth::Dynamic(self.ops.builder.ins().band(a, b)),
-            };
-        }
-        all
-    }
-
-    fn branch(&mut self, conditions: &[Condition], body: &[Stmt], otherwise: &[Stmt]) {
-        let varying = conditions.iter().any(|condition| self.varies(condition));
-        if !varying {
-            return self.branch_on_lane(conditions, 0, body, otherwise);
-        }
-        // Vector code where all lanes agree on true, else lane by lane.
-        let all = self.all_lanes(conditions);
-        let each = self.ops.builder.create_block();
-        let together = self.ops.builder.create_block();
-        let done = self.ops.builder.create_block();
-        self.ops.builder.ins().brif(all, together, &[], each, &[]);
-        self.ops.builder.switch_to_block(together);
-        self.body(body);
-        self.ops.builder.ins().jump(done, &[]);
-        self.ops.builder.switch_to_block(each);
-        for lane in 0..self.shape().lanes() {
-            self.lane = Some(lane);
-            self.branch_on_lane(conditions, lane, body, otherwise);
-            self.lane = None;
-        }
-        self.ops.builder.ins().jump(done, &[]);
-        self.ops.builder.switch_to_block(done);
-    }
-
-    /// One byte: whether the conditions hold in all lanes.
-    fn all_lanes(&mut self, conditions: &[Condition]) -> Value {
-        let lanes = self.shape().lanes();
-        let mut all = self.ops.int(I8, 1);
-        for condition in conditions {
-            let monotone = match condition {
-                Condition::Affine { index, op, .. } => {
-                    !matches!(op, CompareOp::Eq | CompareOp::Ne) && !self.has_lane_registers(index)
-                }
-                Condition::Register(_) => false,
-            };
-            let tested = if monotone { vec![0, lanes - 1] } else { (0..lanes).collect() };
-            for lane in tested {
-                let truth = match self.condition(condition, lane) {
-                    Truth::Known(truth) => self.ops.int(I8, i64::from(truth)),
-                    Truth::Dynamic(truth) => truth,
-                };
-                all = self.ops.builder.ins().band(all, truth);
-            }
-        }
-        all
-    }
-
-    fn branch_on_lane(&mut self, conditions: &[Condition], lane: usize, body: &[Stmt], otherwise: &[Stmt]) {
-        let truth = match self.conjunction(conditions, lane) {
-            Truth::Known(truth) => return self.body(if truth { body } else { otherwise }),
-            Truth::Dynamic(truth) => truth,
-        };
-        let [yes, no, done]: [Block; 3] = std::array::from_fn(|_| self.ops.builder.create_block());
-        self.ops.builder.ins().brif(truth, yes, &[], no, &[]);
-        self.ops.builder.switch_to_block(yes);
-        self.body(body);
-        self.ops.builder.ins().jump(done, &[]);
-        self.ops.builder.switch_to_block(no);
-        self.body(otherwise);
-        self.ops.builder.ins().jump(done, &[]);
-        self.ops.builder.switch_to_block(done);
-    }
-
     /// One byte: `a < b`, signed.
     pub(super) fn below(&mut self, a: Value, b: Value) -> Value {
         self.ops.int_compare(IntCC::SignedLessThan, a, b)
-    }
-}
-
-fn known_compare(op: CompareOp, a: i64, b: i64) -> bool {
-    match op {
-        CompareOp::Eq => a == b,
-        CompareOp::Ne => a != b,
-        CompareOp::Lt => a < b,
-        CompareOp::Le => a <= b,
-        CompareOp::Gt => a > b,
-        CompareOp::Ge => a >= b,
     }
 }

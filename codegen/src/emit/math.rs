@@ -5,9 +5,8 @@
 //! tests' sweep over all exponents, in units in the last place, with and without FMA: see
 //! [`ULP_BOUNDS`].
 
-use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
-use cranelift_codegen::ir::types::{F32, F32X4, F64, F64X2, I8X16};
-use cranelift_codegen::ir::{BlockArg, InstBuilder, Type, Value};
+use cranelift_codegen::ir::condcodes::FloatCC;
+use cranelift_codegen::ir::{InstBuilder, Type, Value};
 
 use super::ops::Ops;
 use crate::loops::UnaryOp;
@@ -79,30 +78,6 @@ const ERF_LARGE: [f64; 8] = [
     0.6356092691421509,
     1.128555178642273,
 ];
-/// `(sin(r) - r) / r^3` in `r^2`, for `|r| <= pi/4`.
-const SIN: [f64; 3] = [-0.00019517098553478718, 0.008332176133990288, -0.16666655242443085];
-/// `(cos(r) - 1 + r^2/2) / r^4` in `r^2`, for `|r| <= pi/4`.
-const COS: [f64; 3] = [2.4438410036964342e-05, -0.001388736767694354, 0.04166664555668831];
-/// `log2((1 + s) / (1 - s)) / s` in `s^2`, for `|s| <= 3 - sqrt(8)`, in `f64`.
-const LOG2: [f64; 6] = [
-    0.2829079428925224,
-    0.3199051217142393,
-    0.41220926726428214,
-    0.5770779422074636,
-    0.9617966941139257,
-    2.8853900817778495,
-];
-/// `2^r` on `[-1/2, 1/2]`, in `f64`.
-const EXP2: [f64; 8] = [
-    1.5316235678689408e-05,
-    0.000154697317756678,
-    0.0013333423634202069,
-    0.009618025603712594,
-    0.05550410974873348,
-    0.24022651213588136,
-    0.6931471805354124,
-    0.9999999999595492,
-];
 
 /// Adding this to a float below 2^22 leaves its nearest integer in the low bits.
 const INTEGER_MAGIC: f64 = 12_582_912.0;
@@ -110,12 +85,12 @@ const LN2_HIGH: f64 = 0.693_359_375;
 const LN2_LOW: f64 = -2.121_944_4e-4;
 
 impl Ops<'_, '_> {
-    fn integers(ty: Type) -> Type {
+    pub(super) fn integers(ty: Type) -> Type {
         Self::integer_type(ty)
     }
 
     /// The nearest integer as a float, and in the low bits of an integer.
-    fn nearest_integer(&mut self, x: Value) -> (Value, Value) {
+    pub(super) fn nearest_integer(&mut self, x: Value) -> (Value, Value) {
         let magic = self.float(self.type_of(x), INTEGER_MAGIC);
         let shifted = self.add(x, magic);
         (self.sub(shifted, magic), self.bits(shifted))
@@ -130,7 +105,7 @@ impl Ops<'_, '_> {
     }
 
     /// `value * 2^n` for the nearest-integer bits of -252..=254, rounded once where it is denormal.
-    fn scale(&mut self, value: Value, n: Value) -> Value {
+    pub(super) fn scale(&mut self, value: Value, n: Value) -> Value {
         let ty = self.type_of(value);
         // The magic number's upper bits fall off to the left.
         let n = self.builder.ins().ishl_imm_s(n, 16);
@@ -212,7 +187,7 @@ impl Ops<'_, '_> {
     }
 
     /// `y`, but `x` where it is so small that the function is the identity (keeps -0).
-    fn tiny_is_itself(&mut self, x: Value, y: Value) -> Value {
+    pub(super) fn tiny_is_itself(&mut self, x: Value, y: Value) -> Value {
         let ty = self.type_of(x);
         let size = self.absolute(x);
         let limit = self.float(ty, 2f64.powi(-26));
@@ -221,7 +196,7 @@ impl Ops<'_, '_> {
     }
 
     /// Splits a positive normal number into `m` in `[sqrt(1/2), sqrt(2))` and an exponent (integer).
-    fn split_exponent(&mut self, x: Value) -> (Value, Value) {
+    pub(super) fn split_exponent(&mut self, x: Value) -> (Value, Value) {
         let ty = self.type_of(x);
         let integer = Self::integers(ty);
         let bits = self.bits(x);
@@ -234,7 +209,7 @@ impl Ops<'_, '_> {
     }
 
     /// A denormal times 2^23 with the exponent to take off again (as a float).
-    fn normalize(&mut self, x: Value) -> (Value, Value) {
+    pub(super) fn normalize(&mut self, x: Value) -> (Value, Value) {
         let ty = self.type_of(x);
         let least = self.float(ty, f64::from(f32::MIN_POSITIVE));
         let denormal = self.float_compare(FloatCC::LessThan, x, least);
@@ -371,211 +346,5 @@ impl Ops<'_, '_> {
         let zero = self.float(ty, 0.0);
         let positive = self.greater(x, zero);
         self.add(positive, tail)
-    }
-
-    /// Sine (`quarter` 0) or cosine (`quarter` 1). The argument is reduced in `f64`; from 2^20 on the
-    /// scalar function is called.
-    pub(super) fn sine(&mut self, x: Value, quarter: i64) -> Value {
-        let ty = self.type_of(x);
-        let integer = Self::integers(ty);
-        let wide: Vec<Value> = self.widen(x);
-        let mut reduced = Vec::new();
-        let mut turns = Vec::new();
-        for x in wide {
-            let ty = self.type_of(x);
-            let two_over_pi = self.float(ty, std::f64::consts::FRAC_2_PI);
-            let magic = self.float(ty, 6_755_399_441_055_744.0);
-            let n = self.mul(x, two_over_pi);
-            let n = self.add(n, magic);
-            let n = self.sub(n, magic);
-            // pi/2 in two parts; the first has 33 bits, so its product with n is exact.
-            let high = self.float(ty, 1.570_796_326_734_125_6);
-            let low = self.float(ty, 6.077_100_506_506_192e-11);
-            let product = self.mul(n, high);
-            let r = self.sub(x, product);
-            let product = self.mul(n, low);
-            reduced.push(self.sub(r, product));
-            turns.push(n);
-        }
-        let r = self.narrow(&reduced, ty);
-        let n = self.narrow(&turns, ty);
-        let (_, n) = self.nearest_integer(n);
-        let phase = self.int(integer, quarter);
-        let n = self.builder.ins().iadd(n, phase);
-
-        let square = self.mul(r, r);
-        let p = self.horner(&SIN, square);
-        let cube = self.mul(square, r);
-        let sine = self.mul_add(p, cube, r);
-        let p = self.horner(&COS, square);
-        let fourth = self.mul(square, square);
-        let minus_half = self.float(ty, -0.5);
-        let one = self.float(ty, 1.0);
-        let cosine = self.mul_add(square, minus_half, one);
-        let cosine = self.mul_add(p, fourth, cosine);
-
-        let odd = self.int(integer, 1);
-        let is_odd = self.builder.ins().band(n, odd);
-        let is_odd = self.int_compare(IntCC::Equal, is_odd, odd);
-        let y = self.choose(is_odd, cosine, sine);
-        let two = self.int(integer, 2);
-        let sign = self.builder.ins().band(n, two);
-        let sign = self.builder.ins().ishl_imm_s(sign, 30);
-        let y = self.bits(y);
-        let y = self.builder.ins().bxor(y, sign);
-        let y = self.bitcast(ty, y);
-        let y = if quarter == 0 { self.tiny_is_itself(x, y) } else { y };
-        self.huge_by_call(x, y, if quarter == 0 { "gradc_f32_sin" } else { "gradc_f32_cos" })
-    }
-
-    /// `y`, but calls of a scalar function in all lanes if some `|x|` is 2^20 or more.
-    fn huge_by_call(&mut self, x: Value, y: Value, symbol: &str) -> Value {
-        let ty = self.type_of(x);
-        let size = self.absolute(x);
-        let limit = self.float(ty, 1_048_576.0);
-        let huge = self.float_compare(FloatCC::LessThanOrEqual, limit, size);
-        let some = self.any(huge);
-        let slow = self.builder.create_block();
-        let done = self.builder.create_block();
-        let result = self.builder.append_block_param(done, ty);
-        self.builder.set_cold_block(slow);
-        self.builder.ins().brif(some, slow, &[], done, &[BlockArg::Value(y)]);
-        self.builder.switch_to_block(slow);
-        let exact = self.each_lane(x, |ops, lane| ops.call(symbol, &[lane], F32));
-        self.builder.ins().jump(done, &[BlockArg::Value(exact)]);
-        self.builder.switch_to_block(done);
-        result
-    }
-
-    /// Applies a scalar function of `f32` to each lane.
-    pub(super) fn each_lane(&mut self, x: Value, mut f: impl FnMut(&mut Self, Value) -> Value) -> Value {
-        let ty = self.type_of(x);
-        if !ty.is_vector() {
-            return f(self, x);
-        }
-        let mut result = x;
-        for lane in 0..ty.lane_count() as u8 {
-            let value = self.builder.ins().extractlane(x, lane);
-            let value = f(self, value);
-            result = self.builder.ins().insertlane(result, value, lane);
-        }
-        result
-    }
-
-    /// `f32` as `f64`: one scalar, or two vectors of two lanes.
-    fn widen(&mut self, x: Value) -> Vec<Value> {
-        if !self.type_of(x).is_vector() {
-            return vec![self.builder.ins().fpromote(F64, x)];
-        }
-        let bytes = self.bitcast(I8X16, x);
-        let mask: Vec<u8> = (8..16).chain(8..16).collect();
-        let mask = self.builder.func.dfg.immediates.push(mask.into());
-        let upper = self.builder.ins().shuffle(bytes, bytes, mask);
-        let upper = self.bitcast(F32X4, upper);
-        vec![self.builder.ins().fvpromote_low(x), self.builder.ins().fvpromote_low(upper)]
-    }
-
-    /// Undoes [`Ops::widen`], rounding.
-    fn narrow(&mut self, wide: &[Value], ty: Type) -> Value {
-        let [lower, upper] = *wide else { return self.builder.ins().fdemote(F32, wide[0]) };
-        debug_assert!(ty == F32X4 && self.type_of(lower) == F64X2);
-        let lower = self.builder.ins().fvdemote(lower);
-        let upper = self.builder.ins().fvdemote(upper);
-        let lower = self.bitcast(I8X16, lower);
-        let upper = self.bitcast(I8X16, upper);
-        let mask: Vec<u8> = (0..8).chain(16..24).collect();
-        let mask = self.builder.func.dfg.immediates.push(mask.into());
-        let joined = self.builder.ins().shuffle(lower, upper, mask);
-        self.bitcast(F32X4, joined)
-    }
-
-    /// `x` to the power of `y`, by `2^(y log2|x|)` in `f64`.
-    pub(super) fn pow(&mut self, x: Value, y: Value) -> Value {
-        let ty = self.type_of(x);
-        let size = self.absolute(x);
-        let (normal, shift) = self.normalize(size);
-        let (m, exponent) = self.split_exponent(normal);
-        let exponent = self.builder.ins().fcvt_from_sint(ty, exponent);
-        let exponent = self.sub(exponent, shift);
-        let (m, exponent, wide_y) = (self.widen(m), self.widen(exponent), self.widen(y));
-        let (mut powers, mut exponents) = (Vec::new(), Vec::new());
-        for ((m, exponent), y) in m.into_iter().zip(exponent).zip(wide_y) {
-            let ty = self.type_of(m);
-            let one = self.float(ty, 1.0);
-            let (below, above) = (self.sub(m, one), self.add(m, one));
-            let s = self.builder.ins().fdiv(below, above);
-            let square = self.mul(s, s);
-            let p = self.horner(&LOG2, square);
-            let log2 = self.mul_add(p, s, exponent);
-            let product = self.mul(log2, y);
-            let limit = self.float(ty, 140.0);
-            let product = self.lesser(limit, product);
-            let limit = self.float(ty, -160.0);
-            let product = self.greater(limit, product);
-            let magic = self.float(ty, 6_755_399_441_055_744.0);
-            let n = self.add(product, magic);
-            let n = self.sub(n, magic);
-            let r = self.sub(product, n);
-            powers.push(self.horner(&EXP2, r));
-            exponents.push(n);
-        }
-        let power = self.narrow(&powers, ty);
-        let n = self.narrow(&exponents, ty);
-        let (_, n) = self.nearest_integer(n);
-        let result = self.scale(power, n);
-        self.pow_specials(x, y, size, result)
-    }
-
-    /// Corrects `result`, which is right for positive finite `x` and finite `y`.
-    fn pow_specials(&mut self, x: Value, y: Value, size: Value, result: Value) -> Value {
-        let ty = self.type_of(x);
-        let zero = self.float(ty, 0.0);
-        let one = self.float(ty, 1.0);
-        let infinity = self.float(ty, f64::INFINITY);
-        let nan = self.float(ty, f64::NAN);
-        // |x| = 0 or infinity: 0 or infinity by the sign of y (y = 0 comes last).
-        let is_zero = self.float_compare(FloatCC::Equal, size, zero);
-        let is_infinite = self.float_compare(FloatCC::Equal, size, infinity);
-        let y_negative = self.float_compare(FloatCC::LessThan, y, zero);
-        let grows = self.builder.ins().bxor(is_infinite, y_negative);
-        let extreme = self.choose(grows, infinity, zero);
-        let at_extreme = self.builder.ins().bor(is_zero, is_infinite);
-        let result = self.choose(at_extreme, extreme, result);
-        // Infinite y: 0, 1 or infinity by |x|.
-        let y_size = self.absolute(y);
-        let y_infinite = self.float_compare(FloatCC::Equal, y_size, infinity);
-        let above_one = self.float_compare(FloatCC::LessThan, one, size);
-        let grows = self.builder.ins().bxor(above_one, y_negative);
-        let extreme = self.choose(grows, infinity, zero);
-        let is_one = self.float_compare(FloatCC::Equal, size, one);
-        let extreme = self.choose(is_one, one, extreme);
-        let result = self.choose(y_infinite, extreme, result);
-        // NaN operands.
-        let x_number = self.is_number(x);
-        let y_number = self.is_number(y);
-        let numbers = self.builder.ins().band(x_number, y_number);
-        let result = self.choose(numbers, result, nan);
-        // Negative x: the sign of odd y, NaN for fractional y.
-        let floor = self.builder.ins().floor(y);
-        let whole = self.float_compare(FloatCC::Equal, floor, y);
-        let half = self.float(ty, 0.5);
-        let half_y = self.mul(y, half);
-        let floor = self.builder.ins().floor(half_y);
-        let even = self.float_compare(FloatCC::Equal, floor, half_y);
-        let even = self.negate(even);
-        let odd = self.builder.ins().band(even, whole);
-        let signed = self.with_sign_of(result, x);
-        let result = self.choose(odd, signed, result);
-        let negative = self.float_compare(FloatCC::LessThan, x, zero);
-        let fractional = self.negate(whole);
-        let undefined = self.builder.ins().band(negative, fractional);
-        let finite = self.float_compare(FloatCC::LessThan, size, infinity);
-        let undefined = self.builder.ins().band(undefined, finite);
-        let result = self.choose(undefined, nan, result);
-        // 1 to any power and any number to the power of 0, NaN included.
-        let x_one = self.float_compare(FloatCC::Equal, x, one);
-        let y_zero = self.float_compare(FloatCC::Equal, y, zero);
-        let is_one = self.builder.ins().bor(x_one, y_zero);
-        self.choose(is_one, one, result)
     }
 }

@@ -20,6 +20,8 @@
 //! one scalar. Reductions over a vector loop keep up to four vectors of partial results.
 
 mod analysis;
+mod branch;
+mod cells;
 mod isa;
 mod kernel;
 mod lanes;
@@ -27,11 +29,13 @@ mod math;
 mod memory;
 mod nest;
 mod ops;
+mod power;
 pub mod runtime;
 mod scalar;
 mod special;
 #[cfg(test)]
 mod tests;
+mod trigonometry;
 
 use cranelift_codegen::Context;
 use cranelift_codegen::ir::types::I64;

@@ -5,7 +5,8 @@ use cranelift_codegen::ir::types::I64;
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 use super::analysis::{Plan, plan};
-use super::kernel::{Cell, Counter, Emitter};
+use super::cells::Cell;
+use super::kernel::{Counter, Emitter};
 use super::lanes::{Lanes, Shape};
 use super::ops::scalar_type;
 use crate::loops::{Acc, ReduceOp, Stmt, Var};

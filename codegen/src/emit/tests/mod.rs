@@ -1,6 +1,7 @@
 //! Emitted code against the interpreter.
 
 mod accuracy;
+mod halves;
 mod nests;
 mod object;
 mod operations;
