@@ -71,8 +71,11 @@ pub(super) fn through_body(scan: &ScanOp, operands: &[Flow]) -> Flows {
 
 fn through_scan(scan: &ScanOp, operands: &[Flow]) -> Vec<Flow> {
     let flows = through_body(scan, operands);
-    let initial =
-        |part: usize| if part < scan.carries { operands[scan.constants + part] } else { Flow::Nothing };
+    // A loop without steps hands its initial carries on; an empty sequence still has a gradient.
+    let initial = |part: usize| match part < scan.carries && scan.trip == 0 {
+        true => operands[scan.constants + part],
+        false => Flow::Nothing,
+    };
     let outputs = scan.body.outputs().iter().enumerate();
     outputs.map(|(part, &output)| best(&flows, output).max(initial(part))).collect()
 }

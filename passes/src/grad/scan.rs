@@ -6,7 +6,7 @@ use super::residuals::{Residuals, Source};
 use super::rules::{Cotangents, Site, wide};
 use super::stacking::Contribution;
 use super::walk;
-use gradc_ir::{Builder, Expr, Op, ScanOp, TensorType, Value, inline};
+use gradc_ir::{Builder, Expr, Op, ScanOp, Value, inline};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -22,10 +22,13 @@ pub(super) struct Step {
     pub(super) next: Vec<Value>,
     /// Cotangent inputs: of `live` carries, then of the stacked outputs that have one.
     cotangents: Vec<Value>,
-    /// What comes out for the live carries, the needed constants and the needed sequences.
+    /// What comes out for the live carries: zeros where nothing leads from one to a cotangent within a step.
     carries: Vec<Value>,
-    constants: Vec<Value>,
-    sequences: Vec<Value>,
+    /// For each live carry, whether something does.
+    carried: Vec<bool>,
+    /// Position and cotangent of the needed constants and sequences, where one arrives.
+    constants: Vec<(usize, Value)>,
+    sequences: Vec<(usize, Value)>,
 }
 
 /// The cotangents of a loop's constants, initial carries and sequences.
@@ -40,13 +43,12 @@ pub(super) fn vjp<'b>(site: &Site<'b, '_>, scan: &ScanOp) -> Result<Cotangents<'
         (scan.carries..site.cotangents.len()).filter(|&part| site.cotangents[part].is_some()).collect();
     let live = live_carries(site, scan, &stacked);
     let needed = |&position: &usize| site.needed[position];
-    let constants: Vec<usize> = (0..scan.constants).filter(needed).collect();
-    let sequences: Vec<usize> = (fixed..site.needed.len()).filter(needed).collect();
-    let step = differentiate(scan, &live, &stacked, &constants, &sequences)?;
+    let others: Vec<usize> = (0..scan.constants).chain(fixed..site.needed.len()).filter(needed).collect();
+    let step = differentiate(scan, &live, &stacked, &others)?;
 
     // Constants: some as a product over all steps, the others added up.
     let (mut products, mut summed, mut factors) = (Vec::new(), Vec::new(), Vec::new());
-    for (&position, &value) in constants.iter().zip(&step.constants) {
+    for &(position, value) in &step.constants {
         match Contribution::of(&step, scan.constants, value) {
             Some(contribution) => {
                 contribution.collect_factors(&mut factors);
@@ -59,7 +61,8 @@ pub(super) fn vjp<'b>(site: &Site<'b, '_>, scan: &ScanOp) -> Result<Cotangents<'
     factors.dedup();
 
     let summed_values: Vec<Value> = summed.iter().map(|&(_, value)| value).collect();
-    let wanted = [&step.carries[..], &summed_values, &step.sequences].concat();
+    let sequences: Vec<Value> = step.sequences.iter().map(|&(_, value)| value).collect();
+    let wanted = [&step.carries[..], &summed_values, &sequences].concat();
     let residuals = Residuals::choose(&step, scan, &[&wanted[..], &factors].concat());
     let sources = residuals.outer_values(&step, scan, site);
     let outside: BTreeMap<Value, Value> = sources
@@ -72,16 +75,16 @@ pub(super) fn vjp<'b>(site: &Site<'b, '_>, scan: &ScanOp) -> Result<Cotangents<'
     let made: Vec<Value> = factors.into_iter().filter(|factor| !outside.contains_key(factor)).collect();
 
     let back = Backward { step: &step, scan, live: &live, stacked: &stacked, summed: &summed };
-    let gradient = back.build(site, &sources, &[&step.sequences[..], &made].concat());
+    let gradient = back.build(site, &sources, &[&sequences[..], &made].concat());
     let first_stack = live.len() + summed.len();
     for (part, &carry) in live.iter().enumerate() {
-        cotangents[scan.constants + carry] = Some(gradient.project(part));
+        cotangents[scan.constants + carry] = step.carried[part].then(|| gradient.project(part));
     }
     for (part, &(position, _)) in summed.iter().enumerate() {
         let sum = gradient.project(live.len() + part);
         cotangents[position] = Some(sum.cast(site.operands[position].dtype()));
     }
-    for (part, &position) in sequences.iter().enumerate() {
+    for (part, &(position, _)) in step.sequences.iter().enumerate() {
         cotangents[position] = Some(gradient.project(first_stack + part));
     }
     let stack_of = |factor: Value| match made.iter().position(|&made| made == factor) {
@@ -210,8 +213,7 @@ fn differentiate(
     scan: &ScanOp,
     live: &[usize],
     stacked: &[usize],
-    constants: &[usize],
-    sequences: &[usize],
+    others: &[usize],
 ) -> Result<Step, GradError> {
     let joint = Builder::new(scan.body.name());
     let inputs: Vec<Value> =
@@ -221,19 +223,20 @@ fn differentiate(
     let seeded = live.iter().chain(stacked).map(|&part| outputs[part]);
     let seeds: Vec<(Value, Value)> =
         seeded.map(|target| (target, joint.input("cotangent", joint.ty(target)))).collect();
-    let carries: Vec<Value> = live.iter().map(|&carry| inputs[scan.constants + carry]).collect();
-    let others = constants.iter().chain(sequences).map(|&position| inputs[position]);
-    let wrt: Vec<Value> = carries.into_iter().chain(others).collect();
-    let pulled = walk::pull(&joint, &seeds, &wrt)?;
-    let zeros = |value: Value| {
-        let ty: TensorType = joint.ty(value);
-        joint.splat(&ty, 0.0).value()
-    };
-    let mut cotangents =
-        wrt.iter().zip(pulled).map(|(&value, pulled)| pulled.unwrap_or_else(|| zeros(value)));
-    let carries = cotangents.by_ref().take(live.len()).collect();
-    let constants = cotangents.by_ref().take(constants.len()).collect();
-    let sequences = cotangents.collect();
+    let carries = live.iter().map(|&carry| inputs[scan.constants + carry]);
+    let wrt: Vec<Value> = carries.chain(others.iter().map(|&position| inputs[position])).collect();
+    let mut pulled = walk::pull(&joint, &seeds, &wrt)?;
+    let arrived: Vec<(usize, Value)> = pulled
+        .split_off(live.len())
+        .into_iter()
+        .zip(others)
+        .filter_map(|(cotangent, &position)| Some((position, cotangent?)))
+        .collect();
+    let (constants, sequences) = arrived.into_iter().partition(|&(position, _)| position < scan.constants);
+    let zeros = |value: Value| joint.splat(&joint.ty(value), 0.0).value();
+    let carried = pulled.iter().map(Option::is_some).collect();
+    let carries =
+        wrt.iter().zip(pulled).map(|(&value, pulled)| pulled.unwrap_or_else(|| zeros(value))).collect();
     Ok(Step {
         next: outputs[..scan.carries].to_vec(),
         cotangents: seeds.into_iter().map(|(_, cotangent)| cotangent).collect(),
@@ -241,6 +244,7 @@ fn differentiate(
         joint,
         forward,
         carries,
+        carried,
         constants,
         sequences,
     })

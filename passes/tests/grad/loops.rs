@@ -2,7 +2,7 @@
 
 use crate::harness::*;
 use gradc_ir::{Builder, DType, Expr, Graph, Literal, Op, ScanOp, Shape, TensorType, Value, eval, inline};
-use gradc_passes::{merge_scans, vjp};
+use gradc_passes::{Gradient, merge_scans, vjp};
 use std::sync::Arc;
 
 fn f64s(shape: &[usize]) -> TensorType {
@@ -283,4 +283,35 @@ fn products_of_constants_are_formed_after_the_loop() {
         checks += 1;
     }
     eprintln!("products of constants: {checks} comparisons");
+}
+
+#[test]
+fn an_initial_carry_that_the_first_step_replaces_has_no_path() {
+    let answer = |trip: usize| {
+        let body = body(&[f64s(&[]), f64s(&[])], &|_, x| vec![x[1].sin()]);
+        let op = ScanOp { body, trip, constants: 0, carries: 1, reverse: false };
+        let builder = Builder::new("replaced");
+        let x =
+            [builder.expr(builder.input("h", f64s(&[]))), builder.expr(builder.input("x", f64s(&[trip])))];
+        let y = scan(&op, &x).project(0);
+        let wrt = [x[0].value(), x[1].value()];
+        let found = vjp(&builder, &[(y.value(), y.splat(1.0).value())], &wrt).unwrap();
+        found.iter().map(|gradient| matches!(gradient, Gradient::Value(_))).collect::<Vec<_>>()
+    };
+    assert_eq!(answer(2), [false, true]);
+    // Without steps the carry is handed on, and an empty sequence has a gradient without elements.
+    assert_eq!(answer(0), [true, true]);
+}
+
+/// The gradient of a long chain takes time in proportion.
+#[test]
+fn long_chains() {
+    let builder = Builder::new("chain");
+    let x = builder.expr(builder.input("x", f64s(&[2])));
+    let y = (0..20_000).fold(x, |y, i| (y * x + f64::from(i) * 1e-6).tanh());
+    let found = vjp(&builder, &[(y.value(), y.splat(1.0).value())], &[x.value()]).unwrap();
+    let found = values(&builder, &found);
+    let graph = merge_scans(&builder.finish(&found));
+    assert!(graph.len() > 100_000);
+    assert!(eval(&graph, &[random(&[2])]).unwrap()[0].to_f64().iter().all(|x| x.is_finite()));
 }
