@@ -12,6 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+/// Models with operators that are not supported, by name.
+const REFUSED: &[&str] = &["tashkeel_int8"];
+
 #[test]
 fn models() {
     let Some(folders) = std::env::var_os("GRADC_ONNX_MODELS") else {
@@ -35,6 +38,9 @@ fn models() {
                     let name = name.unwrap_or_default();
                     match run(&model, file, evaluated.contains(name.as_str())) {
                         Ok(words) => eprintln!("ok     {name}/{file}: {words}"),
+                        Err(words) if REFUSED.contains(&name.as_str()) && words.starts_with("GC0301") => {
+                            eprintln!("refused {name}/{file}: {words}");
+                        }
                         Err(words) => {
                             failures += 1;
                             eprintln!("FAILED {name}/{file}: {words}");
@@ -54,7 +60,12 @@ fn run(folder: &Path, file: &str, evaluate: bool) -> Result<String, String> {
     let lowered = lower_model(&model, &given, false)?;
     let time = start.elapsed();
     let constants = weight_names(&model);
-    let with_weights = lower_with(&model, &given, lowered.1, constants)?;
+    let with_weights = lower_with(&model, &given, lowered.1, constants, None)?;
+    let double = lower_with(&model, &given, lowered.1, BTreeSet::new(), Some(DType::F64))?;
+    let mut floats = double.values.values().map(|&value| double.builder.ty(value).dtype);
+    if floats.any(|dtype| dtype.is_float() && dtype != DType::F64) {
+        return Err("in f64 something is still of another float type".to_owned());
+    }
     let weights =
         with_weights.inputs.iter().filter(|input| matches!(input.kind, InputKind::Weight(_))).count();
     let mut inputs = Vec::new();
@@ -122,7 +133,7 @@ fn lower_model(
     given: &BTreeMap<String, Literal>,
     integers: bool,
 ) -> Result<(Lowered, bool), String> {
-    match lower_with(model, given, integers, BTreeSet::new()) {
+    match lower_with(model, given, integers, BTreeSet::new(), None) {
         Ok(lowered) => Ok((lowered, integers)),
         Err(error) if integers => Err(error),
         Err(error) => {
@@ -136,6 +147,7 @@ fn lower_with(
     given: &BTreeMap<String, Literal>,
     integers: bool,
     weights: BTreeSet<String>,
+    float: Option<DType>,
 ) -> Result<Lowered, String> {
     let is_input = |name: &str| model.graph.inputs.iter().any(|input| input.name == name);
     let shapes = given.iter().filter(|(name, _)| is_input(name));
@@ -148,6 +160,7 @@ fn lower_with(
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect(),
         weights: WeightPolicy::Names(weights),
+        float,
         ..LowerOptions::default()
     };
     lower(model, &options).map_err(|error| format!("{}: {error}", error.code()))

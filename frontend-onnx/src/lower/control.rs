@@ -40,7 +40,7 @@ impl<'b> Lowering<'b> {
     }
 
     /// Lowers a body and answers its outputs. Outer names that it hides are visible again afterwards.
-    fn body(&mut self, node: &Node, graph: &GraphModel) -> Result<Vec<Value>> {
+    pub(super) fn body(&mut self, node: &Node, graph: &GraphModel) -> Result<Vec<Value>> {
         table::check_supported(graph)?;
         let initializers = graph.initializers.iter().map(|initializer| initializer.name());
         let outputs = graph.nodes.iter().flat_map(|node| node.outputs.iter().flatten()).map(String::as_str);

@@ -6,6 +6,7 @@ mod context;
 mod control;
 mod inputs;
 mod known;
+mod loops;
 mod ops;
 mod table;
 
@@ -189,6 +190,8 @@ impl<'b> Lowering<'b> {
         if node.domain.is_empty() {
             match node.op_type.as_str() {
                 "If" => return self.branch(node),
+                "Loop" => return self.repeat(node),
+                "Scan" => return self.scan(node),
                 "Constant" => {
                     let name = node.output(0).ok_or_else(|| node.error("has no output"))?;
                     return self.bind_constant(name, || ops::constant::literal(node));
@@ -218,6 +221,15 @@ impl<'b> Lowering<'b> {
             Err(what) => return Err(Error::tensor(name, what)),
         };
         if self.options.weights.takes(name) {
+            // A body that is lowered more than once has its weights once.
+            let same = |input: &&LoweredInput| {
+                input.name == name && matches!(&input.kind, InputKind::Weight(other) if *other == literal)
+            };
+            let bound = self.values.contains_key(name).then(|| self.inputs.iter().find(same)).flatten();
+            if let Some(input) = bound {
+                self.values.insert(name.to_owned(), input.value);
+                return Ok(());
+            }
             let value = self.builder.input(name, literal.ty().clone());
             self.known.set_weight(value, literal.clone());
             self.inputs.push(LoweredInput { name: name.to_owned(), value, kind: InputKind::Weight(literal) });

@@ -1,7 +1,9 @@
 //! Compositions at infinities, NaN and kinks.
 
 use super::*;
-use std::f64::{INFINITY as INF, NAN};
+
+const INF: f64 = f64::INFINITY;
+const NAN: f64 = f64::NAN;
 
 #[track_caller]
 fn check(node: NodeProto, x: &[f64], wanted: &[f64]) {

@@ -8,6 +8,8 @@ use gradc_ir::Literal;
 pub(in crate::lower) const OPERATORS: &[Operator] = &[
     Operator::new("Constant", 1, Gradient::Smooth, by_the_driver),
     Operator::new("If", 1, Gradient::Control, by_the_driver),
+    Operator::new("Loop", 1, Gradient::Control, by_the_driver),
+    Operator::new("Scan", 9, Gradient::Control, by_the_driver),
 ];
 
 /// These need more than a node's context.

@@ -3,12 +3,11 @@
 use super::index::wrap;
 use crate::Result;
 use crate::lower::{Context, Gradient, Operator, Outputs};
-use gradc_ir::{CompareOp, DType, Expr, Literal, Op, Shape, TensorType};
+use gradc_ir::{CompareOp, DType, Expr, Literal, Shape, TensorType};
 
 pub(in crate::lower) const OPERATORS: &[Operator] = &[
     Operator::new("ConstantOfShape", 9, Gradient::Integer, constant_of_shape),
     Operator::new("EyeLike", 9, Gradient::Integer, eye_like),
-    Operator::new("NonZero", 9, Gradient::Zero, non_zero),
     Operator::new("OneHot", 9, Gradient::Smooth, one_hot),
     Operator::new("Range", 11, Gradient::Integer, range),
     Operator::new("Trilu", 14, Gradient::Smooth, trilu),
@@ -120,20 +119,4 @@ fn range<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
         Ok(context.reshape(context.input(position)?, &[])?.broadcast(&counts.shape(), &[]))
     };
     Ok(vec![counts * part(2)? + part(0)?])
-}
-
-/// The shape of the result depends on the values, so they must be known.
-fn non_zero<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
-    let literal = context.known_literal(0, "the shape of the result")?;
-    let strides = literal.shape().strides();
-    let numbers = literal.to_f64();
-    let places: Vec<usize> = (0..numbers.len()).filter(|&place| numbers[place] != 0.0).collect();
-    let coordinates = literal
-        .shape()
-        .iter()
-        .zip(&strides)
-        .flat_map(|(&length, &stride)| places.iter().map(move |&place| (place / stride % length) as i64));
-    let coordinates: Vec<i64> = coordinates.collect();
-    let shape = [literal.shape().rank(), places.len()];
-    Ok(vec![context.push(Op::Constant(Literal::new(shape, &coordinates)), &[])?])
 }

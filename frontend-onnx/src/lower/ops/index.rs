@@ -2,10 +2,9 @@
 
 use crate::Result;
 use crate::lower::{Context, Gradient, Operator, Outputs};
-use gradc_ir::{BinaryOp, DType, Expr, Literal, Op, Shape, TensorType};
+use gradc_ir::{BinaryOp, DType, Expr, Op, Shape, TensorType};
 
 pub(in crate::lower) const OPERATORS: &[Operator] = &[
-    Operator::new("Compress", 9, Gradient::Smooth, compress),
     Operator::new("Gather", 1, Gradient::Smooth, gather),
     Operator::new("GatherElements", 11, Gradient::Smooth, gather_elements),
     Operator::new("GatherND", 11, Gradient::Smooth, gather_nd),
@@ -183,23 +182,4 @@ fn top_k<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let flat = offsets.fold(order * strides[axis] as f64, |sum, next| sum + next);
     let values = context.push(Op::Gather { axis: 0 }, &[flattened(x), flat])?;
     Ok(vec![values, order])
-}
-
-/// The shape of the result depends on the condition, so it must be known.
-fn compress<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
-    let x = context.input(0)?;
-    let kept = context.known_literal(1, "the shape of the result")?.to_f64();
-    let (x, axis) = match context.node.optional_int("axis")? {
-        Some(axis) => (x, context.axis(axis, x.rank())?),
-        None => (flattened(x), 0),
-    };
-    let index: Vec<i64> =
-        (0..kept.len()).filter(|&place| kept[place] != 0.0).map(|place| place as i64).collect();
-    if index.last().is_some_and(|&last| last >= x.shape()[axis] as i64) {
-        return Err(
-            context.error(format_args!("the condition is longer than the axis of {}", x.shape()[axis]))
-        );
-    }
-    let index = context.constant(Literal::new([index.len()], &index));
-    Ok(vec![context.push(Op::Gather { axis }, &[x, index])?])
 }

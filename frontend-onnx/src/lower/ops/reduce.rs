@@ -7,8 +7,7 @@ use gradc_ir::{ArgOp, BinaryOp, CumulativeOp, DType, Expr, Op, ReduceOp};
 pub(in crate::lower) const OPERATORS: &[Operator] = &[
     Operator::new("ArgMax", 1, Gradient::Zero, |c| search(c, ArgOp::Max)),
     Operator::new("ArgMin", 1, Gradient::Zero, |c| search(c, ArgOp::Min)),
-    Operator::new("CumProd", 26, Gradient::Smooth, |c| running(c, CumulativeOp::Prod)),
-    Operator::new("CumSum", 11, Gradient::Smooth, |c| running(c, CumulativeOp::Sum)),
+    Operator::new("CumSum", 11, Gradient::Smooth, cumulative_sum),
     Operator::new("ReduceL1", 1, Gradient::Piecewise, |c| reduce(c, l1)),
     Operator::new("ReduceL2", 1, Gradient::Smooth, |c| reduce(c, l2)),
     Operator::new("ReduceLogSum", 1, Gradient::Smooth, |c| reduce(c, log_sum)),
@@ -113,10 +112,10 @@ fn search<'b>(context: &Context<'_, 'b>, op: ArgOp) -> Outputs<'b> {
     Ok(vec![if keep { found.insert_axis(axis) } else { found }])
 }
 
-fn running<'b>(context: &Context<'_, 'b>, op: CumulativeOp) -> Outputs<'b> {
+fn cumulative_sum<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let x = context.ranked(0, 1)?;
     let axis = context.axis(context.known_i64(1, "the axis")?, x.rank())?;
     let exclusive = context.node.flag("exclusive", false)?;
     let reverse = context.node.flag("reverse", false)?;
-    Ok(vec![context.push(Op::Cumulative { op, axis, exclusive, reverse }, &[x])?])
+    Ok(vec![context.push(Op::Cumulative { op: CumulativeOp::Sum, axis, exclusive, reverse }, &[x])?])
 }
