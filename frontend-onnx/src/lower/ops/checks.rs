@@ -5,7 +5,18 @@ use crate::Result;
 use crate::lower::Context;
 use gradc_ir::{DType, Expr, Shape};
 
+/// A table made at compile time has at most this many entries.
+const LARGEST_TABLE: usize = 1 << 24;
+
 impl<'b> Context<'_, 'b> {
+    /// The product of lengths, or an error where a table of so many entries would be too large to make.
+    pub(in crate::lower) fn table_size(&self, lengths: &[usize]) -> Result<usize> {
+        let size = lengths.iter().try_fold(1usize, |size, &length| size.checked_mul(length));
+        let too_large =
+            || self.error(format_args!("a table of {} entries is too large", Shape::new(lengths)));
+        size.filter(|&size| size <= LARGEST_TABLE).ok_or_else(too_large)
+    }
+
     /// Both operands have one element type, or an error says which they have.
     pub(in crate::lower) fn same_dtype(&self, a: Expr<'b>, b: Expr<'b>) -> Result<()> {
         if a.dtype() == b.dtype() {

@@ -82,17 +82,18 @@ fn conv_transpose<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
         let reach = windows.reach(axis);
         let full =
             (length - 1).max(0).saturating_mul(stride).saturating_add(reach).saturating_add(extra[axis]);
-        let target = match (&wanted, windows.auto_pad) {
-            (Some(wanted), _) => Some(wanted[axis]),
-            (None, AutoPad::SameUpper | AutoPad::SameLower) => Some(length.saturating_mul(stride)),
-            (None, AutoPad::Explicit | AutoPad::Valid) => None,
+        let same = matches!(windows.auto_pad, AutoPad::SameUpper | AutoPad::SameLower);
+        let target = match &wanted {
+            Some(wanted) => Some(wanted[axis]),
+            // A kernel shorter than the stride leaves less.
+            None => same.then(|| length.saturating_mul(stride).min(full)),
         };
         if let Some(target) = target {
-            windows.split(axis, full.saturating_sub(target).max(0), windows.auto_pad == AutoPad::SameUpper);
+            let total = full.saturating_sub(target).max(0);
+            windows.split(axis, total, windows.auto_pad == AutoPad::SameUpper);
         }
-        let result = target.unwrap_or_else(|| {
-            full.saturating_sub(windows.pad_low[axis]).saturating_sub(windows.pad_high[axis])
-        });
+        let padding = windows.pad_low[axis].saturating_add(windows.pad_high[axis]);
+        let result = target.unwrap_or_else(|| full.saturating_sub(padding));
         match usize::try_from(result) {
             Ok(length) => output.push(length),
             Err(_) => {

@@ -20,7 +20,7 @@ fn affine_grid<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
         return Err(context.error(format_args!("theta of {} does not fit the size {size:?}", theta.ty())));
     }
     let points = context.shape(spatial)?.elements();
-    context.shape(&[points, axes + 1])?;
+    context.table_size(&[points, axes + 1])?;
     let lines: Vec<Vec<f64>> = spatial.iter().map(|&length| positions(length, align_corners)).collect();
     let strides = Shape::new(spatial).strides();
     let mut base = Vec::with_capacity(points * (axes + 1));

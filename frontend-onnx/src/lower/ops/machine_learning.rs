@@ -63,13 +63,13 @@ fn normalizer<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let x = samples(context)?;
     let (shape, axes) = (x.shape(), [1]);
     let sizes = match context.node.string("norm", "MAX")? {
-        "MAX" => x.abs().reduce(ReduceOp::Max, &axes),
+        "MAX" => x.reduce(ReduceOp::Max, &axes),
         "L1" => x.abs().sum(&axes),
         "L2" => (x * x).sum(&axes),
         _ => return Err(context.node.attribute_error("norm", "is not known")),
     };
     // What is all zeros stays so.
-    let empty = sizes.le(sizes.splat(0.0));
+    let empty = sizes.eq(sizes.splat(0.0));
     let safe = empty.select(sizes.splat(1.0), sizes);
     let norm = if context.node.string("norm", "MAX")? == "L2" { safe.sqrt() } else { safe };
     let y = x / norm.unreduce(&shape, &axes);

@@ -82,13 +82,13 @@ fn skip_layer_normalization<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let (shape, axes) = (sum.shape(), [sum.rank() - 1]);
     let epsilon = context.node.float("epsilon", 1e-12)? as f64;
     let normal = Standardized::of(sum.cast(wider(sum.dtype(), DType::F32)), &axes, epsilon);
-    let y = normal.value.cast(sum.dtype()) * context.parameter(context.float(2)?, sum, "gamma")?;
+    let y = normal.value * context.parameter(context.float(2)?, normal.value, "gamma")?;
     let y = match context.optional(3)? {
-        Some(beta) => y + context.parameter(beta, sum, "beta")?,
+        Some(beta) => y + context.parameter(beta, y, "beta")?,
         None => y,
     };
     let kept = shape.with_ones(&axes);
-    Ok(vec![y, normal.mean.reshape(&kept), normal.inverse_deviation.reshape(&kept), sum])
+    Ok(vec![y.cast(sum.dtype()), normal.mean.reshape(&kept), normal.inverse_deviation.reshape(&kept), sum])
 }
 
 fn skip_simplified<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
@@ -96,8 +96,8 @@ fn skip_simplified<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let (shape, axes) = (sum.shape(), [sum.rank() - 1]);
     let epsilon = context.node.float("epsilon", 1e-12)? as f64;
     let wide = sum.cast(wider(sum.dtype(), DType::F32));
-    let scale = context.parameter(context.float(2)?, sum, "gamma")?;
-    let y = root_mean_square(sum, wide.dtype(), &axes, epsilon) * scale;
+    let normal = root_mean_square(wide, &axes, epsilon);
+    let y = (normal * context.parameter(context.float(2)?, normal, "gamma")?).cast(sum.dtype());
     let inverse = 1.0 / ((wide * wide).mean(&axes) + epsilon).sqrt();
     let inverse = inverse.reshape(&shape.with_ones(&axes));
     Ok(vec![y, inverse, inverse, sum])

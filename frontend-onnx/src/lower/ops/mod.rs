@@ -24,6 +24,7 @@ mod recurrent_activation;
 mod recurrent_cell;
 mod reduce;
 mod resize;
+mod roi;
 mod sampling;
 mod scatter;
 mod selection;
@@ -33,6 +34,7 @@ mod signal;
 mod slice;
 mod softmax;
 mod spatial;
+mod trees;
 
 use super::Operator;
 
@@ -59,6 +61,7 @@ pub(super) const ALL: &[&[Operator]] = &[
     recurrent::OPERATORS,
     reduce::OPERATORS,
     resize::OPERATORS,
+    roi::OPERATORS,
     scatter::OPERATORS,
     selection::OPERATORS,
     sequence::OPERATORS,
@@ -66,4 +69,5 @@ pub(super) const ALL: &[&[Operator]] = &[
     signal::OPERATORS,
     slice::OPERATORS,
     softmax::OPERATORS,
+    trees::OPERATORS,
 ];

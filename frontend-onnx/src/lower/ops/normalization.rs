@@ -96,17 +96,16 @@ fn layer_normalization<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let epsilon = node.float("epsilon", 1e-5)? as f64;
     let stash = stash_type(context, x)?;
     let normal = Standardized::of(x.cast(stash), &axes, epsilon);
-    let y = normal.value.cast(x.dtype());
-    let y = y * context.parameter(context.float(1)?, x, "Scale")?;
+    let y = normal.value * context.parameter(context.float(1)?, normal.value, "Scale")?;
     let y = match context.optional(2)? {
-        Some(bias) => y + context.parameter(bias, x, "B")?,
+        Some(bias) => y + context.parameter(bias, y, "B")?,
         None => y,
     };
     // The statistics come in the type of the attribute.
     let kept = shape.with_ones(&axes);
     let stated = if node.int("stash_type", 1)? == 1 { DType::F32 } else { stash };
     let statistics = |e: Expr<'b>| e.cast(stated).reshape(&kept);
-    Ok(vec![y, statistics(normal.mean), statistics(normal.inverse_deviation)])
+    Ok(vec![y.cast(x.dtype()), statistics(normal.mean), statistics(normal.inverse_deviation)])
 }
 
 fn rms_normalization<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
@@ -115,15 +114,15 @@ fn rms_normalization<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let axis = context.axis_attribute(-1, shape.rank())?;
     let axes: Vec<usize> = (axis..shape.rank()).collect();
     let epsilon = node.float("epsilon", 1e-5)? as f64;
-    let scale = context.parameter(context.float(1)?, x, "scale")?;
-    Ok(vec![root_mean_square(x, stash_type(context, x)?, &axes, epsilon) * scale])
+    let normal = root_mean_square(x.cast(stash_type(context, x)?), &axes, epsilon);
+    let scale = context.parameter(context.float(1)?, normal, "scale")?;
+    Ok(vec![(normal * scale).cast(x.dtype())])
 }
 
-/// `x / sqrt(mean(x^2) + epsilon)`, computed in `stash`.
-pub(super) fn root_mean_square<'b>(x: Expr<'b>, stash: DType, axes: &[usize], epsilon: f64) -> Expr<'b> {
-    let wide = x.cast(stash);
-    let inverse = 1.0 / ((wide * wide).mean(axes) + epsilon).sqrt();
-    (wide * inverse.unreduce(&x.shape(), axes)).cast(x.dtype())
+/// `x / sqrt(mean(x^2) + epsilon)`
+pub(super) fn root_mean_square<'b>(x: Expr<'b>, axes: &[usize], epsilon: f64) -> Expr<'b> {
+    let inverse = 1.0 / ((x * x).mean(axes) + epsilon).sqrt();
+    x * inverse.unreduce(&x.shape(), axes)
 }
 
 fn group_normalization<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {

@@ -52,6 +52,7 @@ fn average_pool<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let include_pad = context.node.flag("count_include_pad", false)?;
     let sum = context.push(Op::Window(windows.over(WindowKind::Sum)), &[x])?;
     let shape = sum.shape();
+    context.table_size(&shape[2..])?;
     // How many elements a window has is a product of what it has on each axis.
     let mut counts = vec![1.0f64];
     for axis in 2..shape.rank() {
@@ -61,9 +62,10 @@ fn average_pool<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
         let line: Vec<f64> = (0..shape[axis] as i64)
             .map(|window| {
                 let start = window * windows.stride[axis - 2] as i64 - windows.pad_low[axis - 2];
-                let positions = (0..windows.kernel[axis - 2] as i64)
-                    .map(|offset| start + offset * windows.dilation[axis - 2] as i64);
-                positions.filter(|position| (first..last).contains(position)).count().max(1) as f64
+                let (kernel, dilation) = (windows.kernel[axis - 2] as i64, windows.dilation[axis - 2] as i64);
+                let before = (first - start + dilation - 1).div_euclid(dilation).clamp(0, kernel);
+                let until = (last - start + dilation - 1).div_euclid(dilation).clamp(0, kernel);
+                (until - before).max(1) as f64
             })
             .collect();
         counts = counts.iter().flat_map(|&outer| line.iter().map(move |&inner| outer * inner)).collect();

@@ -141,7 +141,8 @@ impl<'b> Step<'_, 'b> {
         let f = if coupled { 1.0 - i } else { self.activate(0, peep(f, 2, c)) };
         let c = f * c + i * self.activate(1, g);
         let o = self.activate(0, peep(o, 1, c));
-        vec![o * self.activate(2, c), c]
+        // As elsewhere, the threshold does not concern the cell.
+        vec![o * self.activations[2].apply(c), c]
     }
 
     fn gru(&self, reset_after: bool) -> Vec<Expr<'b>> {

@@ -75,6 +75,7 @@ fn resize<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
         if same && region.is_none_or(|region| region == (0.0, 1.0)) {
             continue;
         }
+        context.table_size(&[target.length.max(shape[target.axis])])?;
         let (length, scale) = (shape[target.axis], target.scale);
         let taps = Taps::new(coordinates, filter, length, target.length, scale, region, exclude_outside);
         match taps {
@@ -107,8 +108,8 @@ fn upsampled<'b>(context: &Context<'_, 'b>, x: Expr<'b>, scales: &[f64]) -> Outp
         return Err(node.error(format_args!("`scales` has {} entries for an input of {shape}", scales.len())));
     }
     let filter = match node.string("mode", "nearest")? {
-        "nearest" => Filter::Nearest(Nearest::Floor),
-        "linear" | "bilinear" => Filter::Linear { antialias: false },
+        "nearest" => None,
+        "linear" | "bilinear" => Some(Filter::Linear { antialias: false }),
         _ => return Err(node.attribute_error("mode", "is not known")),
     };
     let mut plan = Vec::new();
@@ -117,6 +118,10 @@ fn upsampled<'b>(context: &Context<'_, 'b>, x: Expr<'b>, scales: &[f64]) -> Outp
         if scale == 1.0 {
             continue;
         }
+        context.table_size(&[length.max(shape[axis])])?;
+        // Downward, the neighbour after a position is the nearest.
+        let nearest = if scale < 1.0 { Nearest::Ceil } else { Nearest::Floor };
+        let filter = filter.unwrap_or(Filter::Nearest(nearest));
         let taps = Taps::new(Coordinates::Asymmetric, filter, shape[axis], length, scale, None, false);
         let taps =
             taps.ok_or_else(|| node.error(format_args!("cannot resize axis {axis} of {shape} to {length}")))?;
@@ -195,6 +200,9 @@ fn apply<'b>(context: &Context<'_, 'b>, x: Expr<'b>, plan: Vec<(usize, Taps)>, o
     let dtype = x.dtype();
     let mut result = if weighted && !dtype.is_float() { x.cast(DType::F32) } else { x };
     for (axis, taps) in plan {
+        if taps.positions.iter().any(|taps| taps.len() > 2) {
+            context.table_size(&[taps.positions.len(), result.shape()[axis]])?;
+        }
         result = along(result, axis, &taps);
         if taps.outside.contains(&true) {
             let shape = result.shape();

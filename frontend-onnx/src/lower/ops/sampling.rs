@@ -186,3 +186,67 @@ fn cubic(x: f64, a: f64) -> f64 {
         0.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taps(coordinates: Coordinates, filter: Filter, input: usize, output: usize) -> Taps {
+        let scale = output as f64 / input as f64;
+        Taps::new(coordinates, filter, input, output, scale, None, false).expect("the lengths are sane")
+    }
+
+    #[test]
+    fn whole_factors_repeat_elements() {
+        let nearest = Filter::Nearest(Nearest::Floor);
+        assert_eq!(taps(Coordinates::Asymmetric, nearest, 3, 6).repeat(3), Some(2));
+        assert_eq!(taps(Coordinates::Asymmetric, nearest, 3, 5).repeat(3), None);
+        assert_eq!(taps(Coordinates::Asymmetric, nearest, 6, 3).repeat(6), None);
+    }
+
+    #[test]
+    fn ties_go_where_the_mode_says() {
+        // Half of the length lies in the middle of two elements.
+        let picked = |nearest| taps(Coordinates::HalfPixel, Filter::Nearest(nearest), 4, 2).single();
+        assert_eq!(picked(Nearest::RoundPreferFloor), Some(vec![0, 2]));
+        assert_eq!(picked(Nearest::RoundPreferCeil), Some(vec![1, 3]));
+    }
+
+    #[test]
+    fn weights_sum_to_one() {
+        let linear = [false, true].map(|antialias| Filter::Linear { antialias });
+        let cubic = [false, true].map(|antialias| Filter::Cubic { antialias, a: -0.75 });
+        for filter in linear.into_iter().chain(cubic) {
+            for (input, output) in [(5, 9), (9, 5), (7, 1), (1, 4)] {
+                for taps in taps(Coordinates::HalfPixel, filter, input, output).positions {
+                    let total: f64 = taps.iter().map(|tap| tap.1).sum();
+                    assert!((total - 1.0).abs() < 1e-12, "{input} to {output}: {taps:?}");
+                    assert!(taps.iter().all(|tap| tap.0 < input), "{input} to {output}: {taps:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn corners_meet_where_they_are_aligned() {
+        let linear = Filter::Linear { antialias: false };
+        let taps = taps(Coordinates::AlignCorners, linear, 3, 5).positions;
+        assert_eq!(
+            taps,
+            [
+                vec![(0, 1.0)],
+                vec![(0, 0.5), (1, 0.5)],
+                vec![(1, 1.0)],
+                vec![(1, 0.5), (2, 0.5)],
+                vec![(2, 1.0)]
+            ]
+        );
+    }
+
+    #[test]
+    fn nothing_can_be_drawn_from_nothing() {
+        let linear = Filter::Linear { antialias: false };
+        assert!(Taps::new(Coordinates::HalfPixel, linear, 0, 2, 1.0, None, false).is_none());
+        assert!(Taps::new(Coordinates::HalfPixel, linear, 3, 2, f64::NAN, None, false).is_none());
+    }
+}

@@ -15,7 +15,7 @@ pub(in crate::lower) const OPERATORS: &[Operator] = &[
 ];
 
 /// The largest matrix or window that is made.
-const LARGEST: usize = 1 << 28;
+const LARGEST: usize = 1 << 26;
 
 fn hann_window<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     window(context, |turn| 0.5 - 0.5 * turn.cos())
@@ -202,6 +202,7 @@ fn stft<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let frames = 1 + (present - length) / step;
     let positions: Vec<i64> =
         (0..frames).flat_map(|frame| (0..length).map(move |sample| (frame * step + sample) as i64)).collect();
+    context.table_size(&[frames, length])?;
     context.shape(&[batch, frames, length, parts])?;
     let framed = x.gather(1, context.constant(Literal::new([frames, length], &positions)));
     let framed = match window {

@@ -24,6 +24,9 @@ pub(super) struct Windows {
     pub pad_low: Vec<i64>,
     pub pad_high: Vec<i64>,
     pub auto_pad: AutoPad,
+    /// Automatic padding of windows that are shorter than their distance is negative: they leave out elements on both
+    /// sides. Poolings do so, convolutions begin with the first element.
+    pub centered: bool,
 }
 
 /// The largest length, stride or padding that is believed: far beyond any tensor, and sums of a few cannot overflow.
@@ -60,13 +63,13 @@ impl Windows {
             }
             _ => (vec![0; rank], vec![0; rank]),
         };
-        Ok(Windows { kernel, stride, dilation, pad_low, pad_high, auto_pad })
+        Ok(Windows { kernel, stride, dilation, pad_low, pad_high, auto_pad, centered: false })
     }
 
-    /// Reads the required `kernel_shape` too.
+    /// The windows of a pooling, with the required `kernel_shape`.
     pub fn read_pool(node: &Node, spatial: usize) -> Result<Windows> {
         let kernel = node.required("kernel_shape", positive(node, "kernel_shape", spatial)?)?;
-        Windows::read(node, kernel)
+        Ok(Windows { centered: true, ..Windows::read(node, kernel)? })
     }
 
     /// How far a window reaches on an axis.
@@ -88,7 +91,8 @@ impl Windows {
             let length = length as i64;
             if matches!(self.auto_pad, AutoPad::SameUpper | AutoPad::SameLower) {
                 let windows = (length + stride - 1) / stride;
-                let total = ((windows - 1) * stride + reach - length).max(0);
+                let total = (windows - 1) * stride + reach - length;
+                let total = if self.centered { total } else { total.max(0) };
                 self.split(axis, total, self.auto_pad == AutoPad::SameUpper);
             }
             let padded = length + self.pad_low[axis] + self.pad_high[axis];
@@ -115,8 +119,8 @@ impl Windows {
 
     /// Gives `total` elements of padding to an axis; the odd one comes last with `upper`, else first.
     pub fn split(&mut self, axis: usize, total: i64, upper: bool) {
-        let (less, more) = (total / 2, total - total / 2);
-        (self.pad_low[axis], self.pad_high[axis]) = if upper { (less, more) } else { (more, less) };
+        let low = if upper { total / 2 } else { (total + 1) / 2 };
+        (self.pad_low[axis], self.pad_high[axis]) = (low, total - low);
     }
 }
 

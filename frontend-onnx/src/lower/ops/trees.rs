@@ -1,0 +1,280 @@
+//! Ensembles of decision trees of `ai.onnx.ml`: all trees go down one level in each step of a loop.
+
+use crate::Result;
+use crate::lower::{Context, Gradient, Operator, Outputs};
+use gradc_ir::{Builder, CompareOp, DType, Expr, Graph, Literal, Op, ReduceOp, ScanOp, Shape, TensorType};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const DOMAIN: &str = "ai.onnx.ml";
+
+pub(in crate::lower) const OPERATORS: &[Operator] = &[
+    Operator::new("TreeEnsemble", 5, Gradient::Zero, tree_ensemble).of(DOMAIN),
+    Operator::new("TreeEnsembleRegressor", 1, Gradient::Zero, tree_ensemble_regressor).of(DOMAIN),
+];
+
+/// All nodes of all trees, leaves among them, one entry of each list for a node.
+#[derive(Default)]
+struct Forest {
+    features: Vec<i64>,
+    thresholds: Vec<f64>,
+    /// `None` for a leaf.
+    compares: Vec<Option<CompareOp>>,
+    /// Where the comparison holds, and where not; a leaf leads to itself.
+    children: [Vec<i64>; 2],
+    missing_is_true: Vec<bool>,
+    roots: Vec<i64>,
+    /// What a leaf adds: node, target, weight.
+    weights: Vec<(usize, i64, f64)>,
+}
+
+fn tree_ensemble_regressor<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+    let node = context.node;
+    let list = |name: &str| -> Result<&[i64]> { Ok(node.ints(name)?.unwrap_or_default()) };
+    let (trees, ids) = (list("nodes_treeids")?, list("nodes_nodeids")?);
+    let (features, modes) = (list("nodes_featureids")?, node.strings("nodes_modes")?.unwrap_or_default());
+    let values = node.floats("nodes_values")?.unwrap_or_default();
+    let children = [list("nodes_truenodeids")?, list("nodes_falsenodeids")?];
+    let count = ids.len();
+    let lengths =
+        [trees.len(), features.len(), modes.len(), values.len(), children[0].len(), children[1].len()];
+    if lengths.iter().any(|&length| length != count) {
+        return Err(context.error("the lists of nodes have different lengths"));
+    }
+    let missing = list("nodes_missing_value_tracks_true")?;
+    let places: BTreeMap<(i64, i64), usize> = (0..count).map(|at| ((trees[at], ids[at]), at)).collect();
+    let place = |tree: i64, id: i64| {
+        let missing = || context.error(format_args!("tree {tree} has no node {id}"));
+        places.get(&(tree, id)).copied().ok_or_else(missing)
+    };
+    let mut forest =
+        Forest { thresholds: values.iter().map(|&value| value as f64).collect(), ..Forest::default() };
+    for at in 0..count {
+        let compare = match &modes[at][..] {
+            b"BRANCH_LEQ" => Some(CompareOp::Le),
+            b"BRANCH_LT" => Some(CompareOp::Lt),
+            b"BRANCH_GTE" => Some(CompareOp::Ge),
+            b"BRANCH_GT" => Some(CompareOp::Gt),
+            b"BRANCH_EQ" => Some(CompareOp::Eq),
+            b"BRANCH_NEQ" => Some(CompareOp::Ne),
+            b"LEAF" => None,
+            _ => return Err(node.attribute_error("nodes_modes", "holds a mode that is not known")),
+        };
+        for (side, targets) in forest.children.iter_mut().zip(children) {
+            let target = if compare.is_some() { place(trees[at], targets[at])? } else { at };
+            side.push(target as i64);
+        }
+        if at == 0 || trees[at] != trees[at - 1] {
+            forest.roots.push(at as i64);
+        }
+        forest.compares.push(compare);
+        forest.features.push(if compare.is_some() { features[at] } else { 0 });
+        forest.missing_is_true.push(missing.get(at).is_some_and(|&truth| truth != 0));
+    }
+    let (leaf_trees, leaf_ids) = (list("target_treeids")?, list("target_nodeids")?);
+    let (targets, weights) = (list("target_ids")?, node.floats("target_weights")?.unwrap_or_default());
+    if [leaf_trees.len(), leaf_ids.len(), targets.len()] != [weights.len(); 3] {
+        return Err(context.error("the lists of targets have different lengths"));
+    }
+    for at in 0..weights.len() {
+        forest.weights.push((place(leaf_trees[at], leaf_ids[at])?, targets[at], weights[at] as f64));
+    }
+    let scores = forest.scores(context)?;
+    match node.floats("base_values")? {
+        None | Some([]) => Ok(vec![scores]),
+        Some(base) if base.len() == scores.shape()[1] => {
+            let base = context.constant(Literal::new([base.len()], base)).cast(scores.dtype());
+            Ok(vec![scores + base.broadcast(&scores.shape(), &[1])])
+        }
+        Some(base) => Err(node.attribute_error("base_values", format_args!("has {} entries", base.len()))),
+    }
+}
+
+fn tree_ensemble<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+    let node = context.node;
+    let list = |name: &str| -> Result<&[i64]> { Ok(node.ints(name)?.unwrap_or_default()) };
+    let numbers = |name: &str| -> Result<Vec<f64>> {
+        let tensor = node.required(name, node.tensor(name)?)?;
+        Ok(tensor.to_literal()?.to_f64())
+    };
+    let (features, modes, splits) =
+        (list("nodes_featureids")?, numbers("nodes_modes")?, numbers("nodes_splits")?);
+    let children = [list("nodes_truenodeids")?, list("nodes_falsenodeids")?];
+    let leaf_flags = [list("nodes_trueleafs")?, list("nodes_falseleafs")?];
+    let (targets, weights) = (list("leaf_targetids")?, numbers("leaf_weights")?);
+    let inner = features.len();
+    let lengths = [
+        modes.len(),
+        splits.len(),
+        children[0].len(),
+        children[1].len(),
+        leaf_flags[0].len(),
+        leaf_flags[1].len(),
+    ];
+    if lengths.iter().any(|&length| length != inner) || targets.len() != weights.len() {
+        return Err(context.error("the lists of nodes or leaves have different lengths"));
+    }
+    // Leaves come after the inner nodes.
+    let missing = list("nodes_missing_value_tracks_true")?;
+    let mut forest = Forest { features: features.to_vec(), thresholds: splits, ..Forest::default() };
+    for at in 0..inner {
+        forest.compares.push(Some(match modes[at] as i64 {
+            0 => CompareOp::Le,
+            1 => CompareOp::Lt,
+            2 => CompareOp::Ge,
+            3 => CompareOp::Gt,
+            4 => CompareOp::Eq,
+            5 => CompareOp::Ne,
+            mode => {
+                return Err(node.attribute_error("nodes_modes", format_args!("holds {mode}, not supported")));
+            }
+        }));
+        for side in 0..2 {
+            let (target, leaf) = (children[side][at], leaf_flags[side][at] != 0);
+            let limit = if leaf { weights.len() } else { inner };
+            if usize::try_from(target).map_or(true, |target| target >= limit) {
+                return Err(context.error(format_args!("node {at} leads to {target}, which does not exist")));
+            }
+            forest.children[side].push(if leaf { target + inner as i64 } else { target });
+        }
+        forest.missing_is_true.push(missing.get(at).is_some_and(|&truth| truth != 0));
+    }
+    for (leaf, (&target, &weight)) in targets.iter().zip(&weights).enumerate() {
+        let at = inner + leaf;
+        forest.features.push(0);
+        forest.thresholds.push(0.0);
+        forest.compares.push(None);
+        forest.children.iter_mut().for_each(|side| side.push(at as i64));
+        forest.missing_is_true.push(false);
+        forest.weights.push((at, target, weight));
+    }
+    forest.roots = list("tree_roots")?.to_vec();
+    Ok(vec![forest.scores(context)?])
+}
+
+impl Forest {
+    /// `[samples, targets]`
+    fn scores<'b>(&self, context: &Context<'_, 'b>) -> Result<Expr<'b>> {
+        let node = context.node;
+        let x = context.input(0)?;
+        let x = if x.dtype().is_float() { x } else { x.cast(context.float_type(DType::F32)) };
+        let (samples, features) = match x.shape()[..] {
+            [samples, features] => (samples, features),
+            _ => return Err(context.error(format_args!("the input must have two axes, is {}", x.ty()))),
+        };
+        let targets = match usize::try_from(node.int("n_targets", 1)?) {
+            Ok(targets) if targets > 0 => targets,
+            _ => return Err(node.attribute_error("n_targets", "is not positive")),
+        };
+        let (count, trees) = (self.features.len(), self.roots.len());
+        context.table_size(&[count, targets])?;
+        if self.features.iter().any(|&feature| usize::try_from(feature).map_or(true, |f| f >= features)) {
+            return Err(context.error(format_args!("a node asks for a feature beyond {features}")));
+        }
+        if trees == 0 || self.roots.iter().any(|&root| usize::try_from(root).map_or(true, |r| r >= count)) {
+            return Err(context.error("a tree has no root"));
+        }
+        let depth = self.depth().ok_or_else(|| context.error("a tree leads back to itself"))?;
+        let places = context.shape(&[samples, trees])?;
+        let start = context.constant(Literal::new([trees], &self.roots)).broadcast(&places, &[1]);
+        let flat = x.reshape(&Shape::new(&[samples * features]));
+        let scan = ScanOp {
+            body: Arc::new(self.level(&places, features, flat.ty())),
+            trip: depth,
+            constants: 1,
+            carries: 1,
+            reverse: false,
+        };
+        let leaves = context.push(Op::Scan(scan), &[flat, start])?.project(0);
+        let mut table = vec![0.0; count * targets];
+        for &(leaf, target, weight) in &self.weights {
+            let target = usize::try_from(target).ok().filter(|&target| target < targets);
+            let target =
+                target.ok_or_else(|| context.error("a leaf adds to a target that does not exist"))?;
+            table[leaf * targets + target] += weight;
+        }
+        let table = context.constant(Literal::new([count, targets], &table)).cast(x.dtype());
+        let all = context.push(Op::Gather { axis: 0 }, &[table, leaves])?;
+        let aggregate = match node.attribute("aggregate_function") {
+            Some(crate::model::Attribute::Int(number)) => match number {
+                0 => "AVERAGE",
+                1 => "SUM",
+                2 => "MIN",
+                3 => "MAX",
+                _ => "",
+            },
+            _ => node.string("aggregate_function", "SUM")?,
+        };
+        let scores = match aggregate {
+            "SUM" => all.sum(&[1]),
+            "AVERAGE" => all.mean(&[1]),
+            "MIN" => all.reduce(ReduceOp::Min, &[1]),
+            "MAX" => all.reduce(ReduceOp::Max, &[1]),
+            _ => return Err(node.attribute_error("aggregate_function", "is not known")),
+        };
+        match node.attribute("post_transform") {
+            None | Some(crate::model::Attribute::Int(0)) => Ok(scores),
+            Some(crate::model::Attribute::Int(_)) => {
+                Err(node.attribute_error("post_transform", "is not supported"))
+            }
+            Some(_) => match node.string("post_transform", "NONE")? {
+                "NONE" => Ok(scores),
+                "LOGISTIC" => Ok(scores.sigmoid()),
+                "SOFTMAX" => context.push(Op::Softmax { axis: 1 }, &[scores]),
+                _ => Err(node.attribute_error("post_transform", "is not supported")),
+            },
+        }
+    }
+
+    /// How many steps lead to the deepest leaf; `None` where one never gets there.
+    fn depth(&self) -> Option<usize> {
+        let mut level: Vec<usize> = self.roots.iter().map(|&root| root as usize).collect();
+        for depth in 0..=self.features.len() {
+            level.retain(|&at| self.compares[at].is_some());
+            if level.is_empty() {
+                return Some(depth);
+            }
+            let below = level.iter().flat_map(|&at| self.children.iter().map(move |side| side[at] as usize));
+            level = below.collect();
+            level.sort_unstable();
+            level.dedup();
+        }
+        None
+    }
+
+    /// The step of the loop: each sample goes down one level in each tree.
+    fn level(&self, places: &Shape, features: usize, flat: TensorType) -> Graph {
+        let body = Builder::new("descend");
+        let x = body.expr(body.input("x", flat));
+        let at = body.expr(body.input("node", TensorType { dtype: DType::I64, shape: places.clone() }));
+        let next = self.descend(x, at, features).value();
+        body.finish(&[next])
+    }
+
+    fn descend<'b>(&self, x: Expr<'b>, at: Expr<'b>, features: usize) -> Expr<'b> {
+        let (body, shape) = (x.builder(), at.shape());
+        let count = self.features.len();
+        let integers = |values: &[i64]| body.constant(Literal::new([count], values)).gather(0, at);
+        let truths = |values: Vec<bool>| body.constant(Literal::new([count], &values)).gather(0, at);
+        let sample = body.iota(TensorType { dtype: DType::I64, shape }, 0) * features as f64;
+        let value = x.gather(0, integers(&self.features) + sample);
+        let threshold = body.constant(Literal::new([count], &self.thresholds)).cast(x.dtype()).gather(0, at);
+        let mut holds: Option<Expr<'b>> = None;
+        for compare in
+            [CompareOp::Le, CompareOp::Lt, CompareOp::Ge, CompareOp::Gt, CompareOp::Eq, CompareOp::Ne]
+        {
+            if !self.compares.contains(&Some(compare)) {
+                continue;
+            }
+            let result = value.compare(compare, threshold);
+            let own = self.compares.iter().map(|&other| other == Some(compare)).collect();
+            holds = Some(holds.map_or(result, |holds| truths(own).select(result, holds)));
+        }
+        let Some(mut holds) = holds else { return at };
+        if self.missing_is_true.contains(&true) {
+            let missing = value.ne(value).and(truths(self.missing_is_true.clone()));
+            holds = holds.or(missing);
+        }
+        holds.select(integers(&self.children[0]), integers(&self.children[1]))
+    }
+}
