@@ -74,7 +74,7 @@ fn clip_takes_the_upper_bound_where_bounds_cross() {
     let x = Literal::new([3], &[-5.0f32, 0.5, 5.0]);
     for (low, high, wanted) in [(-1.0, 1.0, [-1.0, 0.5, 1.0]), (2.0, 1.0, [1.0, 1.0, 1.0])] {
         let graph = finish(lower_with(&proto(low, high), &options()).expect("lowered"));
-        assert_eq!(eval(&graph, &[x.clone()]).expect("evaluated")[0].to_f64(), wanted);
+        assert_eq!(eval(&graph, std::slice::from_ref(&x)).expect("evaluated")[0].to_f64(), wanted);
     }
 }
 
