@@ -160,6 +160,14 @@ pub fn as_bytes<T: gradc_ir::Element>(elements: &[T]) -> &[u8] {
     unsafe { std::slice::from_raw_parts(elements.as_ptr().cast(), size_of_val(elements)) }
 }
 
+/// As [`as_bytes`], to write; `None` for bools: not every byte is one.
+pub fn as_bytes_mut<T: gradc_ir::Element>(elements: &mut [T]) -> Option<&mut [u8]> {
+    let bytes = size_of_val(elements);
+    // SAFETY: as in `as_bytes`, and any bytes are a value of the numeric element types.
+    (T::DTYPE != DType::Bool)
+        .then(|| unsafe { std::slice::from_raw_parts_mut(elements.as_mut_ptr().cast(), bytes) })
+}
+
 /// Bytes seen as elements; `None` where length or alignment do not fit. Bools are not to be had: not every byte is one.
 pub fn from_bytes<T: gradc_ir::Element>(bytes: &[u8]) -> Option<&[T]> {
     let fits = T::DTYPE != DType::Bool && bytes.len().is_multiple_of(size_of::<T>());

@@ -15,7 +15,7 @@ use gradc_kernels::Team;
 use machine::{Machine, Pointer};
 use std::sync::Arc;
 
-pub use machine::{Aligned, as_bytes, from_bytes, from_bytes_mut};
+pub use machine::{Aligned, as_bytes, as_bytes_mut, from_bytes, from_bytes_mut};
 
 /// A graph compiled for this machine. May be shared by any number of threads, each with its own [`Workspace`].
 pub struct Executable {
@@ -76,6 +76,19 @@ pub fn define_program<M: Module>(
         kernels.push(emit::define_kernel(module, kernel, &format!("{name}_k{index}"), Linkage::Local)?);
     }
     Ok(entry::define(module, program, &kernels, threads, name)?)
+}
+
+/// The kernels of a program as Cranelift's input for this machine, before its optimizations.
+pub fn clif(program: &Program) -> Result<String, CodegenError> {
+    let isa = emit::host_isa(IsaOptions::jit())?;
+    let mut builder = JITBuilder::with_isa(isa, default_libcall_names());
+    emit::register_runtime(&mut builder);
+    let mut module = JITModule::new(builder);
+    let mut text = String::new();
+    for kernel in &program.kernels {
+        text.push_str(&format!("; {}\n{}\n", kernel.name, emit::clif_text(&mut module, kernel)?));
+    }
+    Ok(text)
 }
 
 impl Executable {

@@ -1,0 +1,401 @@
+//! From a model to machine code.
+
+use crate::catalog::Catalog;
+use crate::compiled::{InputInfo, Role, Shared, Store, TensorInfo, Warning};
+use crate::engine::{Engine, Function, Settings, node_of, passes};
+use crate::goal::{self, Goal};
+use crate::selection::{Selected, Selection};
+use crate::{CompiledModel, Error, Model, Plan, Result, Target, Times, Wrt, names};
+use gradc_frontend_onnx::error::Quoted;
+use gradc_frontend_onnx::lower::{InputKind, WeightPolicy};
+use gradc_frontend_onnx::{self as frontend, LowerOptions, Lowered, lower};
+use gradc_ir::{Builder, DType, Graph, Literal, Value};
+use gradc_kernels::Team;
+use gradc_passes::{Gradient, Report, vjp};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Instant;
+
+/// What sees the graph after each pass.
+pub type Observer<'a> = Box<dyn FnMut(&Report, &Graph) + 'a>;
+
+/// How a model is compiled, and what for.
+///
+/// The default: the gradient of the only scalar output with respect to all float inputs, all outputs, one thread,
+/// optimization level 2.
+pub struct Compile<'a> {
+    model: &'a Model,
+    lower: LowerOptions,
+    known: BTreeMap<String, Literal>,
+    targets: Vec<Target>,
+    wrt: Wrt,
+    outputs: Option<Vec<String>>,
+    forward_only: bool,
+    settings: Settings,
+    observer: Option<Observer<'a>>,
+}
+
+impl<'a> Compile<'a> {
+    /// Compiles this model.
+    pub fn new(model: &'a Model) -> Compile<'a> {
+        Compile {
+            model,
+            lower: LowerOptions::default(),
+            known: BTreeMap::new(),
+            targets: Vec::new(),
+            wrt: Wrt::inputs(),
+            outputs: None,
+            forward_only: false,
+            settings: Settings {
+                level: 2,
+                passes: gradc_passes::Selection::default(),
+                threads: 1,
+                interpreter: false,
+                max_memory: None,
+            },
+            observer: None,
+        }
+    }
+
+    /// The length of a named dimension.
+    pub fn bind(mut self, dim: impl Into<String>, length: usize) -> Self {
+        self.lower.dims.insert(dim.into(), length);
+        self
+    }
+
+    /// The shape of an input; it binds the named dimensions that it stands for.
+    pub fn shape(mut self, input: impl Into<String>, shape: &[usize]) -> Self {
+        self.lower.input_shapes.insert(input.into(), shape.to_vec());
+        self
+    }
+
+    /// Fixes the value of an input when compiling: shapes and branches may depend on it, and it is no input of what
+    /// is compiled.
+    pub fn input_value(mut self, input: impl Into<String>, value: Literal) -> Self {
+        self.lower.input_values.insert(input.into(), value);
+        self
+    }
+
+    /// Tells the value that an input will have. It is fixed as by [`Compile::input_value`] if the model cannot be
+    /// compiled otherwise, else only its shape counts.
+    pub fn input_hint(mut self, input: impl Into<String>, value: Literal) -> Self {
+        let input = input.into();
+        self.lower.input_shapes.insert(input.clone(), value.shape().to_vec());
+        self.known.insert(input, value);
+        self
+    }
+
+    /// Adds a target; several add up.
+    pub fn target(mut self, target: Target) -> Self {
+        self.targets.push(target);
+        self
+    }
+
+    /// What is differentiated by.
+    pub fn wrt(mut self, wrt: Wrt) -> Self {
+        self.wrt = wrt;
+        self
+    }
+
+    /// The tensors that can be read after a run, in place of the model's outputs: any of the model, by name.
+    pub fn outputs<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.outputs = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// No gradients. Targets are evaluated all the same.
+    pub fn forward_only(mut self) -> Self {
+        self.forward_only = true;
+        self
+    }
+
+    /// The type that every float tensor of the model takes, such as f64 for exact gradients.
+    pub fn dtype(mut self, dtype: DType) -> Self {
+        self.lower.float = Some(dtype);
+        self
+    }
+
+    /// The most threads that one run uses. The results do not depend on it.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.settings.threads = threads.max(1);
+        self
+    }
+
+    /// Refuses to compile what would take more memory in a run: inputs, weights, outputs and all between.
+    pub fn max_memory(mut self, bytes: usize) -> Self {
+        self.settings.max_memory = Some(bytes);
+        self
+    }
+
+    /// How much the graph is optimized, from 0 to 3.
+    pub fn optimization(mut self, level: u8) -> Self {
+        self.settings.level = level.min(3);
+        self
+    }
+
+    /// Leaves a pass out, by its name.
+    pub fn without_pass(mut self, name: impl Into<String>) -> Self {
+        self.settings.passes.without.push(name.into());
+        self
+    }
+
+    /// Runs only so many passes.
+    pub fn pass_limit(mut self, count: usize) -> Self {
+        self.settings.passes.limit = Some(count);
+        self
+    }
+
+    /// Sees the graph after each pass.
+    pub fn observe(mut self, observer: impl FnMut(&Report, &Graph) + 'a) -> Self {
+        self.observer = Some(Box::new(observer));
+        self
+    }
+
+    /// The most nodes that the graph may have before differentiation.
+    pub fn max_nodes(mut self, limit: usize) -> Self {
+        self.lower.node_limit = limit;
+        self
+    }
+
+    /// Evaluates the graph with the reference interpreter: slow, simple, and right by definition.
+    pub fn interpreter(mut self, interpreter: bool) -> Self {
+        self.settings.interpreter = interpreter;
+        self
+    }
+
+    /// The names of the passes of an optimization level, in order.
+    pub fn passes(level: u8) -> Vec<&'static str> {
+        passes(level).iter().map(|pass| pass.name()).collect()
+    }
+
+    /// Compiles.
+    pub fn build(mut self) -> Result<CompiledModel> {
+        let started = Instant::now();
+        self.check_options()?;
+        let catalog = Catalog::new(self.model);
+        let selection =
+            if self.forward_only { Selection::default() } else { Selection::new(&self.wrt, &catalog)? };
+        self.lower.tags = selection.tags();
+        self.lower.weights = WeightPolicy::Names(selection.weights());
+        let lowered = self.lower()?;
+        let lowered_at = Instant::now();
+
+        let outputs = self.output_values(&lowered)?;
+        let wants_goal = !self.forward_only || !self.targets.is_empty();
+        let goal = wants_goal.then(|| goal::build(&lowered, &self.targets, &catalog)).transpose()?;
+        let mut warnings: Vec<Warning> =
+            lowered.notes.iter().map(|note| Warning { message: note.clone() }).collect();
+        let gradients = match &goal {
+            Some(goal) if !self.forward_only => {
+                differentiate(&lowered, goal, selection.resolve(&lowered, &catalog)?, &mut warnings)?
+            }
+            Some(_) | None => Vec::new(),
+        };
+        let Lowered { builder, inputs: lowered_inputs, fixed, dims, .. } = lowered;
+        let mut inputs = Vec::new();
+        let mut stores = Vec::new();
+        for input in lowered_inputs {
+            let ty = builder.ty(input.value);
+            let (role, store) = match input.kind {
+                InputKind::Runtime => (Role::Input, None),
+                InputKind::Weight(literal) => (Role::Weight, Some(Store::new(literal))),
+            };
+            inputs.push(InputInfo { name: input.name, ty, role });
+            stores.push(store);
+        }
+        let extra = goal.as_ref().map_or(&[][..], |goal| &goal.inputs);
+        inputs.extend(extra.iter().cloned());
+        stores.resize_with(inputs.len(), || None);
+        let value = goal.as_ref().map(|goal| builder.ty(goal.value));
+        let info =
+            |(name, value): &(String, Value)| TensorInfo { name: name.clone(), ty: builder.ty(*value) };
+        let output_infos: Vec<TensorInfo> = outputs.iter().map(info).collect();
+        let gradient_infos: Vec<TensorInfo> = gradients.iter().map(info).collect();
+        let results: Vec<Value> = (goal.as_ref().map(|goal| goal.value).into_iter())
+            .chain(outputs.iter().chain(&gradients).map(|&(_, value)| value))
+            .collect();
+        let graph = builder.finish(&results);
+        let differentiated_at = Instant::now();
+
+        let mut observer = self.observer.take();
+        let full = Function::new(graph, &self.settings, |report, graph| {
+            if let Some(observer) = &mut observer {
+                observer(report, graph);
+            }
+        })?;
+        let mut plan = plan(&full, &inputs, &stores);
+        plan.times = Times {
+            lower: lowered_at - started,
+            differentiate: differentiated_at - lowered_at,
+            passes: full.times[0],
+            codegen: full.times[1],
+            total: started.elapsed(),
+        };
+        self.check_memory(&plan)?;
+        let shared = Shared {
+            inputs,
+            stores,
+            value,
+            outputs: output_infos,
+            gradients: gradient_infos,
+            team: Arc::new(Team::new(self.settings.threads)),
+            settings: self.settings,
+            full,
+            forward: OnceLock::new(),
+            pools: [Mutex::default(), Mutex::default()],
+            plan,
+            warnings,
+            fixed,
+            dims,
+            target: goal.map_or_else(String::new, |goal| goal.text),
+        };
+        Ok(CompiledModel { shared: Arc::new(shared) })
+    }
+
+    fn check_options(&self) -> Result<()> {
+        if let Some(dtype) = self.lower.float
+            && !dtype.is_float()
+        {
+            return Err(Error::option(
+                format!("{dtype} is no type of floats"),
+                "choose f64, f32, f16 or bf16",
+            ));
+        }
+        let known: Vec<&str> = passes(3).iter().map(|pass| pass.name()).collect();
+        match self.settings.passes.without.iter().find(|name| !known.contains(&name.as_str())) {
+            None => Ok(()),
+            Some(unknown) => {
+                let help = match names::nearest(unknown, known.iter().copied()) {
+                    Some(nearest) => format!("did you mean {nearest}?"),
+                    None => format!("the passes are {}", known.join(", ")),
+                };
+                Err(Error::option(format!("there is no pass {}", Quoted(unknown)), help))
+            }
+        }
+    }
+
+    /// Lowers; inputs whose values turn out to be needed are fixed to the values told.
+    fn lower(&mut self) -> Result<Lowered> {
+        loop {
+            match lower(self.model.onnx(), &self.lower) {
+                Err(frontend::Error::RuntimeValue { source_input: Some(input), .. })
+                    if self.known.contains_key(&input) && !self.lower.input_values.contains_key(&input) =>
+                {
+                    if let Some(value) = self.known.remove(&input) {
+                        self.lower.input_values.insert(input, value);
+                    }
+                }
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    fn output_values(&self, lowered: &Lowered) -> Result<Vec<(String, Value)>> {
+        let Some(names) = &self.outputs else { return Ok(lowered.outputs.clone()) };
+        let find = |name: &String| match lowered.values.get(name) {
+            Some(&value) => Ok((name.clone(), value)),
+            None => {
+                let nearest = names::nearest(name, lowered.values.keys().map(String::as_str));
+                Err(Error::UnknownTensor { role: "output", name: name.clone(), nearest })
+            }
+        };
+        names.iter().map(find).collect()
+    }
+
+    fn check_memory(&self, plan: &Plan) -> Result<()> {
+        match self.settings.max_memory {
+            Some(limit) if plan.peak() > limit => Err(Error::Memory {
+                needed: plan.peak(),
+                limit,
+                arena: plan.arena,
+                inputs: plan.inputs + plan.weights,
+                outputs: plan.outputs,
+            }),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// The gradients of the goal, by the names of the tensors.
+fn differentiate(
+    lowered: &Lowered,
+    goal: &Goal,
+    selected: Vec<Selected>,
+    warnings: &mut Vec<Warning>,
+) -> Result<Vec<(String, Value)>> {
+    let builder = &lowered.builder;
+    let wrt: Vec<Value> = selected.iter().map(|selected| selected.value).collect();
+    let found = vjp(builder, &goal.seeds, &wrt).map_err(Error::internal)?;
+    let has_path = |found: &Gradient| !matches!(found, Gradient::NoPath { .. });
+    let any_path = found.iter().any(has_path);
+    let mut gradients = Vec::new();
+    for (tensor, gradient) in selected.iter().zip(&found) {
+        let name = &tensor.info.name;
+        let value = match gradient {
+            Gradient::Value(value) => *value,
+            Gradient::Zero { value, ended_at } => {
+                let at = ended_at.first().map_or_else(String::new, |&node| at_node(builder, node));
+                warnings.push(Warning {
+                    message: format!("the gradient of {} is zero by definition{at}", Quoted(name)),
+                });
+                *value
+            }
+            Gradient::NoPath { ended_at } if tensor.explicit || !any_path => {
+                let with_path = selected.iter().zip(&found).filter(|(_, found)| has_path(found));
+                let mut ended_at: Vec<_> =
+                    ended_at.iter().filter_map(|&node| builder.origin(node).as_ref().map(node_of)).collect();
+                ended_at.dedup();
+                return Err(Error::NoPath {
+                    target: goal.text.clone(),
+                    name: name.clone(),
+                    ended_at,
+                    with_path: with_path.map(|(tensor, _)| tensor.info.name.clone()).collect(),
+                });
+            }
+            Gradient::NoPath { .. } => {
+                let (name, target) = (Quoted(name), Quoted(&goal.text));
+                warnings.push(Warning { message: format!("{target} does not depend on {name}: zeros") });
+                builder.splat(&tensor.info.ty, 0.0).value()
+            }
+        };
+        gradients.push((name.clone(), value));
+    }
+    Ok(gradients)
+}
+
+fn at_node(builder: &Builder, node: Value) -> String {
+    builder.origin(node).map_or_else(String::new, |origin| {
+        format!(": {} {} is constant almost everywhere", origin.operator, Quoted(&origin.name))
+    })
+}
+
+fn plan(function: &Function, inputs: &[InputInfo], stores: &[Option<Store>]) -> Plan {
+    let bytes = |weights: bool| -> usize {
+        let some = inputs.iter().zip(stores).filter(|(_, store)| store.is_some() == weights);
+        some.map(|(input, _)| input.ty.bytes()).sum()
+    };
+    let mut kinds: BTreeMap<&'static str, usize> = BTreeMap::new();
+    if let Engine::Native(executable) = &function.engine {
+        count(&executable.program().steps, &mut kinds);
+    }
+    Plan {
+        arena: function.arena(),
+        inputs: bytes(false),
+        weights: bytes(true) + function.constants(),
+        outputs: function.graph.output_types().into_iter().map(gradc_ir::TensorType::bytes).sum(),
+        nodes: [function.graph.len(), function.optimized.len()],
+        kernels: kinds.values().sum(),
+        kernel_kinds: kinds.into_iter().collect(),
+        passes: function.reports.clone(),
+        times: Times::default(),
+    }
+}
+
+fn count(steps: &[gradc_codegen::program::Step], kinds: &mut BTreeMap<&'static str, usize>) {
+    for step in steps {
+        match step {
+            gradc_codegen::program::Step::Loop { body, .. } => count(body, kinds),
+            _ => *kinds.entry(step.kind()).or_default() += 1,
+        }
+    }
+}

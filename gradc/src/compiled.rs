@@ -1,0 +1,294 @@
+//! Compiled models.
+
+use crate::buffers::{CallState, check_type, unknown_input, unknown_result};
+use crate::engine::{Engine, Function, Settings};
+use crate::{Error, Plan, Result, Session};
+use gradc_codegen::Aligned;
+use gradc_ir::{Builder, DType, Element, Literal, TensorType, Value};
+use gradc_kernels::Team;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, OnceLock};
+
+/// The name and type of a tensor.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TensorInfo {
+    /// Its name in the model.
+    pub name: String,
+    /// Its type.
+    pub ty: TensorType,
+}
+
+/// An input of a compiled model.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InputInfo {
+    /// What it is called: the name in the model, or `seed:NAME` and `target:NAME`.
+    pub name: String,
+    /// Its type.
+    pub ty: TensorType,
+    /// What it is for.
+    pub role: Role,
+}
+
+/// What an input is for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// An input of the model.
+    Input,
+    /// A constant of the model that is differentiated by: it has the file's value until another is set.
+    Weight,
+    /// The cotangent of this tensor; see [`Target::Seed`](crate::Target::Seed).
+    Seed(String),
+    /// What the loss of this tensor compares with; see [`Wanted`](crate::Wanted).
+    Target(String),
+}
+
+/// Something that is right but may surprise.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Warning {
+    /// What, as a sentence.
+    pub message: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// A compiled model: it can be shared and run by any number of threads. Copies are cheap.
+///
+/// Sessions hold it, so it may be dropped before them.
+#[derive(Clone)]
+pub struct CompiledModel {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// The bytes of a weight, in place where they are aligned.
+#[derive(Clone)]
+pub(crate) enum Store {
+    File(Literal),
+    Copied(Arc<Aligned>),
+}
+
+impl Store {
+    pub fn new(literal: Literal) -> Store {
+        let aligned = (literal.bytes().as_ptr() as usize).is_multiple_of(literal.dtype().size());
+        if aligned {
+            Store::File(literal)
+        } else {
+            Store::Copied(Arc::new(Aligned::copy_of(literal.bytes())))
+        }
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Store::File(literal) => literal.bytes(),
+            Store::Copied(aligned) => aligned.as_slice(),
+        }
+    }
+}
+
+pub(crate) struct Shared {
+    pub inputs: Vec<InputInfo>,
+    /// The file's values of those inputs that are weights.
+    pub stores: Vec<Option<Store>>,
+    /// The type of the target, which is the first result where there is one.
+    pub value: Option<TensorType>,
+    pub outputs: Vec<TensorInfo>,
+    pub gradients: Vec<TensorInfo>,
+    pub settings: Settings,
+    /// All results, in the order: target, outputs, gradients.
+    pub full: Function,
+    /// Those without gradients, compiled when first wanted.
+    pub forward: OnceLock<Result<Function>>,
+    pub team: Arc<Team>,
+    /// Memory for calls: without gradients, with.
+    pub pools: [Mutex<Vec<CallState>>; 2],
+    pub plan: Plan,
+    pub warnings: Vec<Warning>,
+    pub fixed: BTreeMap<String, Literal>,
+    pub dims: BTreeMap<String, usize>,
+    pub target: String,
+}
+
+impl Shared {
+    /// The position among the results of an output.
+    pub fn output(&self, name: &str) -> Result<usize> {
+        let position = self.outputs.iter().position(|output| output.name == name);
+        let position = position.ok_or_else(|| unknown_result("output", name, &self.outputs))?;
+        Ok(usize::from(self.value.is_some()) + position)
+    }
+
+    /// The position among the results of a gradient.
+    pub fn gradient(&self, name: &str) -> Result<usize> {
+        if self.gradients.is_empty() {
+            return Err(Error::NoGradients);
+        }
+        let position = self.gradients.iter().position(|gradient| gradient.name == name);
+        let position = position.ok_or_else(|| unknown_result("gradient of", name, &self.gradients))?;
+        Ok(usize::from(self.value.is_some()) + self.outputs.len() + position)
+    }
+
+    /// The type of the result at a position.
+    pub fn result_type(&self, position: usize) -> &TensorType {
+        let before = usize::from(self.value.is_some());
+        match &self.value {
+            Some(value) if position == 0 => value,
+            _ => match self.outputs.get(position - before) {
+                Some(output) => &output.ty,
+                None => &self.gradients[position - before - self.outputs.len()].ty,
+            },
+        }
+    }
+
+    /// The number in the buffer of the target.
+    pub fn value_of(&self, bytes: &[u8]) -> Option<f64> {
+        match self.value.as_ref()?.dtype {
+            DType::F64 => Some(f64::read(bytes)),
+            DType::F32 => Some(f64::from(f32::read(bytes))),
+            DType::F16 => Some(half::f16::read(bytes).to_f64()),
+            DType::BF16 => Some(half::bf16::read(bytes).to_f64()),
+            _ => None,
+        }
+    }
+
+    /// The function with or without gradients.
+    pub fn function(&self, full: bool) -> Result<&Function> {
+        if full || self.gradients.is_empty() {
+            return Ok(&self.full);
+        }
+        let forward = self.forward.get_or_init(|| {
+            let graph = &self.full.graph;
+            let builder = Builder::new(graph.name());
+            let inputs: Vec<Value> =
+                graph.inputs().iter().map(|input| builder.input(&input.name, input.ty.clone())).collect();
+            let values = inline_with_origins(&builder, graph, &inputs);
+            let kept = graph.outputs().len() - self.gradients.len();
+            let outputs: Vec<Value> =
+                graph.outputs()[..kept].iter().map(|output| values[output.index()]).collect();
+            Function::new(builder.finish(&outputs), &self.settings, |_, _| {})
+        });
+        forward.as_ref().map_err(Clone::clone)
+    }
+}
+
+/// Copies a graph into a builder, with its origins.
+fn inline_with_origins(builder: &Builder, graph: &gradc_ir::Graph, inputs: &[Value]) -> Vec<Value> {
+    let mut renamed: Vec<Value> = Vec::with_capacity(graph.len());
+    for (value, node) in graph.iter() {
+        builder.set_origin(graph.origin(value).cloned());
+        let operands: Vec<Value> = node.operands.iter().map(|operand| renamed[operand.index()]).collect();
+        renamed.push(match &node.op {
+            gradc_ir::Op::Input(position) => inputs[*position as usize],
+            op => builder.build(op.clone(), &operands).value(),
+        });
+    }
+    renamed
+}
+
+impl CompiledModel {
+    /// What must be given at run time, and the weights that may be.
+    pub fn inputs(&self) -> &[InputInfo] {
+        &self.shared.inputs
+    }
+
+    /// The outputs that are computed.
+    pub fn outputs(&self) -> &[TensorInfo] {
+        &self.shared.outputs
+    }
+
+    /// The tensors whose gradients are computed; a gradient is of the type of its tensor.
+    pub fn gradients(&self) -> &[TensorInfo] {
+        &self.shared.gradients
+    }
+
+    /// The target as it would be written; empty where nothing is differentiated.
+    pub fn target(&self) -> &str {
+        &self.shared.target
+    }
+
+    /// The inputs whose values were fixed when compiling: what was compiled holds for these values alone.
+    pub fn fixed(&self) -> &BTreeMap<String, Literal> {
+        &self.shared.fixed
+    }
+
+    /// The lengths of all named dimensions.
+    pub fn dims(&self) -> &BTreeMap<String, usize> {
+        &self.shared.dims
+    }
+
+    /// What is right but may surprise, such as gradients that are zero by definition.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.shared.warnings
+    }
+
+    /// The memory and the work of a run.
+    pub fn plan(&self) -> &Plan {
+        &self.shared.plan
+    }
+
+    /// Whether the interpreter computes, not machine code.
+    pub fn is_interpreted(&self) -> bool {
+        matches!(self.shared.full.engine, Engine::Interpreter)
+    }
+
+    /// The memory of runs, one at a time.
+    pub fn session(&self) -> Session {
+        Session::new(self.clone())
+    }
+
+    /// A handle on an input, for use without looking it up.
+    pub fn input<T: Element>(&self, name: &str) -> Result<In<T>> {
+        let position = self.shared.inputs.iter().position(|input| input.name == name);
+        let position = position.ok_or_else(|| unknown_input(name, &self.shared.inputs))?;
+        check_type(name, T::DTYPE, self.shared.inputs[position].ty.dtype)?;
+        Ok(In { position, model: self.identity(), element: PhantomData })
+    }
+
+    /// A handle on an output.
+    pub fn output<T: Element>(&self, name: &str) -> Result<Out<T>> {
+        self.result(name, self.shared.output(name)?)
+    }
+
+    /// A handle on a gradient.
+    pub fn grad<T: Element>(&self, name: &str) -> Result<Out<T>> {
+        self.result(name, self.shared.gradient(name)?)
+    }
+
+    fn result<T: Element>(&self, name: &str, position: usize) -> Result<Out<T>> {
+        check_type(name, T::DTYPE, self.shared.result_type(position).dtype)?;
+        Ok(Out { position, model: self.identity(), element: PhantomData })
+    }
+
+    pub(crate) fn identity(&self) -> usize {
+        Arc::as_ptr(&self.shared) as usize
+    }
+}
+
+impl fmt::Debug for CompiledModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CompiledModel")
+            .field("inputs", &self.shared.inputs)
+            .field("outputs", &self.shared.outputs)
+            .field("gradients", &self.shared.gradients)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A handle on an input of one compiled model, with its element type.
+#[derive(Clone, Copy, Debug)]
+pub struct In<T> {
+    pub(crate) position: usize,
+    pub(crate) model: usize,
+    element: PhantomData<fn() -> T>,
+}
+
+/// A handle on an output or gradient of one compiled model, with its element type.
+#[derive(Clone, Copy, Debug)]
+pub struct Out<T> {
+    pub(crate) position: usize,
+    pub(crate) model: usize,
+    element: PhantomData<fn() -> T>,
+}
