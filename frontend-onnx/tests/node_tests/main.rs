@@ -7,7 +7,7 @@
 use gradc_frontend_onnx::lower::{LowerOptions, Lowered, lower};
 use gradc_frontend_onnx::model::read_tensor_proto;
 use gradc_frontend_onnx::{Error, ExternalData, Model};
-use gradc_ir::{Literal, eval};
+use gradc_ir::{DType, Literal, eval};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -188,7 +188,13 @@ fn attempt(folder: &Path) -> Result<Outcome, Error> {
     let expected = tensors(folder, "output")?;
     let given: BTreeMap<String, Literal> =
         model.graph.inputs.iter().map(|input| input.name.clone()).zip(inputs).collect();
-    let (lowered, known) = lower_knowing_little(&model, &given)?;
+    let (double, _) = lower_knowing_little(&model, &given, Some(DType::F64))?;
+    let types = double.values.iter().map(|(name, &value)| (name, double.builder.ty(value).dtype));
+    if let Some((name, dtype)) = types.into_iter().find(|(_, dtype)| dtype.is_float() && *dtype != DType::F64)
+    {
+        return Ok(Outcome::Wrong(format!("{name} is {dtype} where all should be f64")));
+    }
+    let (lowered, known) = lower_knowing_little(&model, &given, None)?;
     let values: Vec<_> = lowered.outputs.iter().map(|(_, value)| *value).collect();
     let inputs: Vec<Literal> = lowered.inputs.iter().map(|input| given[&input.name].clone()).collect();
     let graph = lowered.builder.finish(&values);
@@ -213,6 +219,7 @@ fn attempt(folder: &Path) -> Result<Outcome, Error> {
 fn lower_knowing_little(
     model: &Model,
     given: &BTreeMap<String, Literal>,
+    float: Option<DType>,
 ) -> Result<(Lowered, &'static str), Error> {
     let lower_with = |known: &dyn Fn(&Literal) -> bool| {
         let options = LowerOptions {
@@ -222,6 +229,7 @@ fn lower_knowing_little(
                 .filter(|(_, value)| known(value))
                 .map(|(name, value)| (name.clone(), value.clone()))
                 .collect(),
+            float,
             ..LowerOptions::default()
         };
         lower(model, &options)
