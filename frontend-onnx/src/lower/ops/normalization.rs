@@ -1,6 +1,6 @@
 //! Normalizations: `(x - mean) / sqrt(variance + epsilon) * scale + bias` over various axes.
 
-use super::pool::{powers, root};
+use super::pool::{powers, root, wide};
 use crate::Result;
 use crate::lower::{Context, Gradient, Operator, Outputs};
 use gradc_ir::{DType, Expr, Op, Shape, WindowKind, WindowOp};
@@ -41,11 +41,13 @@ fn batch_normalization<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     };
     let (scale, bias) = (parameter(1, "scale")?, parameter(2, "B")?);
     let (mean, variance) = (parameter(3, "input_mean")?, parameter(4, "input_var")?);
-    let wide = [scale, mean, variance].iter().fold(x.dtype(), |wide, e| wider(wide, e.dtype()));
-    let xw = x.cast(wide);
-    let spread = |e: Expr<'b>| e.cast(wide).broadcast(&shape, &kept);
     let training =
         if node.opset >= 14 { node.flag("training_mode", false)? } else { node.output(1).is_some() };
+    // Statistics of 16-bit floats are formed in f32.
+    let least = if training { wide(x).dtype() } else { x.dtype() };
+    let wide = [scale, mean, variance].iter().fold(least, |wide, e| wider(wide, e.dtype()));
+    let xw = x.cast(wide);
+    let spread = |e: Expr<'b>| e.cast(wide).broadcast(&shape, &kept);
     let normalized = |mean: Expr<'b>, variance: Expr<'b>| {
         let factor = scale.cast(wide) / (variance + epsilon).sqrt();
         ((xw - spread(mean)) * spread(factor) + spread(bias)).cast(x.dtype())
@@ -83,9 +85,9 @@ fn instance_normalization<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     context.expect_shape(bias, &channels, "B")?;
     let epsilon = node.float("epsilon", 1e-5)? as f64;
     let axes: Vec<usize> = (2..shape.rank()).collect();
-    let normal = Standardized::of(x, &axes, epsilon).value;
-    let spread = |e: Expr<'b>| e.cast(x.dtype()).broadcast(&shape, &[1]);
-    Ok(vec![normal * spread(scale) + spread(bias)])
+    let normal = Standardized::of(wide(x), &axes, epsilon).value;
+    let spread = |e: Expr<'b>| e.cast(normal.dtype()).broadcast(&shape, &[1]);
+    Ok(vec![(normal * spread(scale) + spread(bias)).cast(x.dtype())])
 }
 
 fn layer_normalization<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
@@ -103,7 +105,7 @@ fn layer_normalization<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     };
     // The statistics come in the type of the attribute.
     let kept = shape.with_ones(&axes);
-    let stated = if node.int("stash_type", 1)? == 1 { DType::F32 } else { stash };
+    let stated = if node.int("stash_type", 1)? == 1 { context.float_type(DType::F32) } else { stash };
     let statistics = |e: Expr<'b>| e.cast(stated).reshape(&kept);
     Ok(vec![y.cast(x.dtype()), statistics(normal.mean), statistics(normal.inverse_deviation)])
 }
@@ -158,9 +160,10 @@ fn mean_variance_normalization<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let (x, node) = (context.float(0)?, context.node);
     let shape = x.shape();
     let axes = context.axes(node.ints("axes")?.unwrap_or(&[0, 2, 3]), shape.rank())?;
-    let centered = x - x.mean(&axes).unreduce(&shape, &axes);
+    let wide = wide(x);
+    let centered = wide - wide.mean(&axes).unreduce(&shape, &axes);
     let deviation = root((centered * centered).mean(&axes), 2) + 1e-9;
-    Ok(vec![centered * (1.0 / deviation).unreduce(&shape, &axes)])
+    Ok(vec![(centered * (1.0 / deviation).unreduce(&shape, &axes)).cast(x.dtype())])
 }
 
 fn lp_normalization<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
@@ -171,12 +174,13 @@ fn lp_normalization<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     if p != 1 && p != 2 {
         return Err(node.attribute_error("p", format_args!("is {p}, not 1 or 2")));
     }
-    let sum = powers(x, p).sum(&[axis]);
+    let wide = wide(x);
+    let sum = powers(wide, p).sum(&[axis]);
     // What is all zeros stays so.
     let empty = sum.eq(sum.splat(0.0));
     let safe = empty.select(sum.splat(1.0), sum);
     let norm = if p == 2 { safe.sqrt() } else { safe };
-    Ok(vec![x / norm.unreduce(&shape, &[axis])])
+    Ok(vec![(wide / norm.unreduce(&shape, &[axis])).cast(x.dtype())])
 }
 
 fn lrn<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
@@ -200,9 +204,10 @@ fn lrn<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     window.window[1] = size as usize;
     window.pad_low[1] = (size - 1) / 2;
     window.pad_high[1] = size - 1 - (size - 1) / 2;
-    let sum = context.push(Op::Window(window), &[x * x])?;
+    let wide = wide(x);
+    let sum = context.push(Op::Window(window), &[wide * wide])?;
     let base = sum * (alpha / size as f64) + bias;
-    Ok(vec![x / base.pow(base.splat(beta))])
+    Ok(vec![(wide / base.pow(base.splat(beta))).cast(x.dtype())])
 }
 
 /// A tensor with its mean taken away and divided by its standard deviation.

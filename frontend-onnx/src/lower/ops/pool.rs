@@ -50,7 +50,7 @@ fn average_pool<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let x = context.float(0)?;
     let (windows, pads) = settled(context, x)?;
     let include_pad = context.node.flag("count_include_pad", false)?;
-    let sum = context.push(Op::Window(windows.over(WindowKind::Sum)), &[x])?;
+    let sum = context.push(Op::Window(windows.over(WindowKind::Sum)), &[wide(x)])?;
     let shape = sum.shape();
     context.table_size(&shape[2..])?;
     // How many elements a window has is a product of what it has on each axis.
@@ -74,23 +74,24 @@ fn average_pool<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let divisor = if uniform {
         sum.splat(counts.first().copied().unwrap_or(1.0))
     } else {
-        let counts = context.builder().constant(Literal::new(&shape[2..], &counts)).cast(x.dtype());
+        let counts = context.builder().constant(Literal::new(&shape[2..], &counts)).cast(sum.dtype());
         counts.broadcast(&shape, &(2..shape.rank()).collect::<Vec<_>>())
     };
-    Ok(vec![sum / divisor])
+    Ok(vec![(sum / divisor).cast(x.dtype())])
 }
 
 fn lp_pool<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let x = context.float(0)?;
     let windows = settled(context, x)?.0;
     let p = exponent(context)?;
-    let sum = context.push(Op::Window(windows.over(WindowKind::Sum)), &[powers(x, p)])?;
-    Ok(vec![root(sum, p)])
+    let sum = context.push(Op::Window(windows.over(WindowKind::Sum)), &[powers(wide(x), p)])?;
+    Ok(vec![root(sum, p).cast(x.dtype())])
 }
 
 fn global_average_pool<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let (x, axes) = global(context)?;
-    Ok(vec![x.mean(&axes).reshape(&x.shape().with_ones(&axes))])
+    context.float(0)?;
+    Ok(vec![wide(x).mean(&axes).cast(x.dtype()).reshape(&x.shape().with_ones(&axes))])
 }
 
 fn global_max_pool<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
@@ -100,8 +101,10 @@ fn global_max_pool<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
 
 fn global_lp_pool<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let (x, axes) = global(context)?;
+    context.float(0)?;
     let p = exponent(context)?;
-    Ok(vec![root(powers(x, p).sum(&axes), p).reshape(&x.shape().with_ones(&axes))])
+    let norm = root(powers(wide(x), p).sum(&axes), p).cast(x.dtype());
+    Ok(vec![norm.reshape(&x.shape().with_ones(&axes))])
 }
 
 fn max_unpool<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
@@ -187,6 +190,14 @@ fn exponent(context: &Context<'_, '_>) -> Result<i64> {
     match context.node.int("p", 2)? {
         p if p >= 1 => Ok(p),
         p => Err(context.node.attribute_error("p", format_args!("is {p}, not positive"))),
+    }
+}
+
+/// In a type whose sums do not overflow: floats of 16 bits become f32.
+pub(super) fn wide(x: Expr<'_>) -> Expr<'_> {
+    match x.dtype() {
+        DType::F16 | DType::BF16 => x.cast(DType::F32),
+        _ => x,
     }
 }
 
