@@ -1,0 +1,251 @@
+//! The command line as types.
+
+use crate::commands;
+use clap::builder::{Styles, styling::AnsiColor};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// Gradients of ONNX models, compiled to native code.
+#[derive(Parser, Debug)]
+#[command(name = "gradc", disable_version_flag = true, styles = STYLES, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = EXIT_CODES)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub talk: Talk,
+    /// Print the version (with --verbose: what this build and this machine can do)
+    #[arg(short = 'V', long)]
+    pub version: bool,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 a check failed, 2 usage, 3 bad model, 4 bad input data, 5 unsupported or no \
+gradient, 6 limit, 7 NaN, 8 cannot write, 70 internal error";
+
+/// How the command speaks.
+#[derive(Args, Debug, Clone, Copy)]
+pub struct Talk {
+    /// Print the result as one JSON object, such as `gradc inspect m.onnx --json | jq .inputs`
+    #[arg(long, global = true, help_heading = "Output")]
+    pub json: bool,
+    /// Colours: always, never, or only on a terminal
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "auto",
+        hide_possible_values = true,
+        value_name = "auto|always|never",
+        help_heading = "Output"
+    )]
+    pub color: Color,
+    /// Say more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Output")]
+    pub verbose: u8,
+    /// Say nothing but results and errors
+    #[arg(short, long, global = true, help_heading = "Output")]
+    pub quiet: bool,
+}
+
+/// When colours are used.
+#[derive(ValueEnum, Debug, Clone, Copy)]
+pub enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+/// What is to be done.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    Inspect(commands::inspect::Inspect),
+    Ops(commands::ops::Ops),
+    Compile(commands::compile::CompileCommand),
+    Run(commands::run::Run),
+    Grad(commands::grad::Grad),
+    Check(commands::check::Check),
+    Completions(commands::completions::Completions),
+}
+
+/// The model and how it is read.
+#[derive(Args, Debug, Clone)]
+pub struct ModelArguments {
+    /// The ONNX file
+    #[arg(value_name = "MODEL")]
+    pub model: PathBuf,
+    /// Follow symbolic links to files of weights (in folders that you trust)
+    #[arg(long, help_heading = "Safety")]
+    pub allow_symlinks: bool,
+    /// Refuse models with more nodes
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, help_heading = "Safety")]
+    pub max_nodes: usize,
+}
+
+/// The lengths that the file leaves open.
+#[derive(Args, Debug, Clone, Default)]
+pub struct ShapeArguments {
+    /// Give a named dimension its length, such as --dim N=1
+    #[arg(long, value_name = "NAME=LENGTH", help_heading = "Input")]
+    pub dim: Vec<String>,
+    /// Give an input its shape, such as --shape x=1x3x224x224
+    #[arg(long, value_name = "NAME=AxBxC", help_heading = "Input")]
+    pub shape: Vec<String>,
+}
+
+/// The values of inputs.
+#[derive(Args, Debug, Clone, Default)]
+pub struct InputArguments {
+    /// Give an input its value: NAME=@x.npy, NAME=@a.npz:key, NAME=1,2,3, NAME=zeros|ones|random[:seed], or @all.npz
+    /// with arrays under the names of the inputs
+    #[arg(short, long, value_name = "NAME=VALUE", help_heading = "Input")]
+    pub input: Vec<String>,
+    /// Take the inputs from input_0.pb, input_1.pb, ... of this folder
+    #[arg(long, value_name = "DIR", help_heading = "Input")]
+    pub test_data: Option<PathBuf>,
+    /// Convert arrays of another element type (checks ranges, reports the largest rounding error)
+    #[arg(long, help_heading = "Input")]
+    pub cast: bool,
+}
+
+/// How the model is compiled.
+#[derive(Args, Debug, Clone)]
+pub struct BuildArguments {
+    /// Compute in this type: all floats of the model take it, such as --dtype f64
+    #[arg(long, value_enum, value_name = "f32|f64", hide_possible_values = true, help_heading = "Numerics")]
+    pub dtype: Option<Float>,
+    /// Use this many threads, such as --threads 4
+    #[arg(long, value_name = "N", help_heading = "Resources")]
+    pub threads: Option<usize>,
+    /// Refuse what needs more memory, such as --max-memory 2GiB
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = "Resources")]
+    pub max_memory: Option<u64>,
+    /// How much is optimized: 0 nothing, 2 as a rule, 3 everything, such as -O0
+    #[arg(short = 'O', value_name = "0..3", value_parser = clap::value_parser!(u8).range(0..=3), default_value_t = 2, help_heading = "Compile")]
+    pub optimize: u8,
+    /// Leave passes out, such as --no-pass fuse
+    #[arg(long, value_name = "PASS,...", value_delimiter = ',', help_heading = "Compile")]
+    pub no_pass: Vec<String>,
+    /// Interpret instead of compiling: slow, and the same but for rounding
+    #[arg(long, help_heading = "Compile")]
+    pub interpreter: bool,
+}
+
+impl Default for BuildArguments {
+    fn default() -> BuildArguments {
+        BuildArguments {
+            dtype: None,
+            threads: None,
+            max_memory: None,
+            optimize: 2,
+            no_pass: Vec::new(),
+            interpreter: false,
+        }
+    }
+}
+
+/// The float types to compute in.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Float {
+    F32,
+    F64,
+}
+
+impl Float {
+    /// The element type.
+    pub fn dtype(self) -> gradc_ir::DType {
+        match self {
+            Float::F32 => gradc_ir::DType::F32,
+            Float::F64 => gradc_ir::DType::F64,
+        }
+    }
+}
+
+/// The number that is differentiated, and by what.
+#[derive(Args, Debug, Clone, Default)]
+pub struct GoalArguments {
+    /// Differentiate this number: OUT, OUT[0,281], OUT:argmax, OUT:label=281, OUT:sum, OUT:mean or OUT:norm
+    #[arg(short, long, value_name = "TARGET", help_heading = "Gradient")]
+    pub target: Vec<String>,
+    /// Weight an output with an array of its shape and add up, such as --seed-grad logits=@v.npy
+    #[arg(long, value_name = "OUT=VALUE", help_heading = "Gradient")]
+    pub seed_grad: Vec<String>,
+    /// Differentiate a loss: ce, bce-logits, mse, l1, huber or kl
+    #[arg(long, value_name = "LOSS", help_heading = "Gradient")]
+    pub loss: Option<String>,
+    /// The label of every row, for --loss ce
+    #[arg(
+        long,
+        value_name = "N",
+        conflicts_with = "labels",
+        requires = "loss",
+        allow_negative_numbers = true,
+        help_heading = "Gradient"
+    )]
+    pub label: Option<i64>,
+    /// What the output should be, for --loss: @labels.npy, or numbers such as 3,1,4
+    #[arg(long, value_name = "VALUE", requires = "loss", help_heading = "Gradient")]
+    pub labels: Option<String>,
+    /// The output that --loss compares (the only one by default)
+    #[arg(long, value_name = "OUT", requires = "loss", help_heading = "Gradient")]
+    pub output_name: Option<String>,
+    /// Differentiate with respect to these tensors: names, patterns such as '*.weight', inputs, params, all; may be
+    /// repeated [default: inputs]
+    #[arg(short, long, value_name = "NAME,...", help_heading = "Gradient")]
+    pub wrt: Vec<String>,
+}
+
+/// Where results go.
+#[derive(Args, Debug, Clone, Default)]
+pub struct SaveArguments {
+    /// Write the arrays to this file: .npz, .safetensors, or .npy for one array
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
+    pub output: Option<PathBuf>,
+    /// Keep a file that exists
+    #[arg(long, help_heading = "Output")]
+    pub no_clobber: bool,
+}
+
+/// Reads a size such as `2GiB`, `500MB` or `1048576`.
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor: f64 = match unit.trim().to_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kib" => 1024.0,
+        "kb" => 1e3,
+        "m" | "mib" => 1024f64.powi(2),
+        "mb" => 1e6,
+        "g" | "gib" => 1024f64.powi(3),
+        "gb" => 1e9,
+        "t" | "tib" => 1024f64.powi(4),
+        _ => return Err("sizes look like 2GiB, 500MB or 1048576".to_owned()),
+    };
+    let number: f64 = number.parse().map_err(|_| "sizes look like 2GiB, 500MB or 1048576".to_owned())?;
+    Ok((number * factor) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(parse_bytes("2GiB"), Ok(2 << 30));
+        assert_eq!(parse_bytes("1.5 kB"), Ok(1500));
+        assert_eq!(parse_bytes("7"), Ok(7));
+        assert!(parse_bytes("GiB").is_err());
+        assert!(parse_bytes("3 apples").is_err());
+    }
+}

@@ -1,0 +1,207 @@
+//! `gradc compile`: what the compiler makes of a model, and what it costs.
+
+use crate::args::{BuildArguments, GoalArguments, InputArguments, ModelArguments, ShapeArguments};
+use crate::arrays;
+use crate::commands::inspect;
+use crate::failure::{Failure, Result};
+use crate::inputs::Inputs;
+use crate::problem::{self, Goal};
+use crate::terminal::{self, Terminal};
+use crate::words::{bytes, count, duration, grouped, some_of, table};
+use clap::Args;
+use gradc::formats::Limits;
+use gradc::{Compile, CompiledModel, Emit};
+use gradc_frontend_onnx::error::{Escaped, Quoted};
+use serde_json::json;
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Compile a model and report on passes, kernels, memory and time; write what the compiler made
+#[derive(Args, Debug)]
+#[command(
+    name = "compile",
+    after_long_help = "Examples:
+  gradc compile resnet18.onnx --dim N=1
+  gradc compile mlp.onnx --dim N=1 --target logits:argmax --wrt inputs --time-passes
+  gradc compile mlp.onnx --dim N=1 --emit ir,loops,mem -o artefacts/"
+)]
+pub struct CompileCommand {
+    #[command(flatten)]
+    pub model: ModelArguments,
+    #[command(flatten)]
+    pub shapes: ShapeArguments,
+    #[command(flatten)]
+    pub inputs: InputArguments,
+    #[command(flatten)]
+    pub goal: GoalArguments,
+    #[command(flatten)]
+    pub build: BuildArguments,
+    /// Write forms of the program: ir, ir-opt, loops, mem, clif, dot
+    #[arg(long, value_name = "FORM,...", value_delimiter = ',', help_heading = "Compile")]
+    pub emit: Vec<String>,
+    /// Print the graph after this pass to standard error, such as --print-after simplify
+    #[arg(long, value_name = "PASS", help_heading = "Compile")]
+    pub print_after: Vec<String>,
+    /// List the passes with their times
+    #[arg(long, help_heading = "Compile")]
+    pub time_passes: bool,
+    /// Write the forms to files in this folder instead of standard output
+    #[arg(short, long, value_name = "DIR", help_heading = "Output")]
+    pub output: Option<PathBuf>,
+    /// Keep files that exist
+    #[arg(long, help_heading = "Output")]
+    pub no_clobber: bool,
+}
+
+impl CompileCommand {
+    pub fn run(self, terminal: &Terminal) -> Result<ExitCode> {
+        let limits = Limits::default();
+        let forms = self.emit.iter().map(|name| form(name)).collect::<Result<Vec<Emit>>>()?;
+        let passes = Compile::passes(3);
+        if let Some(unknown) = self.print_after.iter().find(|name| !passes.contains(&name.as_str())) {
+            let help = format!("the passes are {}", passes.join(", "));
+            return Err(Failure::usage(format!("there is no pass {}", Quoted(unknown)), help));
+        }
+        if let Some(folder) = self.output.as_ref().filter(|folder| !folder.is_dir()) {
+            let what = format!("{} is no folder", folder.display());
+            return Err(Failure::new("GC0801", what, format!("mkdir -p {}", folder.display())));
+        }
+        let model = problem::load(&self.model)?;
+        let goal = Goal::new(&model, &self.goal, &limits)?;
+        let inputs = Inputs::gather(terminal, &model, &self.shapes, &self.inputs, &limits)?;
+        let printed = RefCell::new(String::new());
+        let mut compile = goal.apply(problem::prepare(&model, &inputs, &self.build)?);
+        if goal.targets.is_empty() && goal.wrt.is_none() {
+            compile = compile.forward_only();
+        }
+        let compiled = compile
+            .observe(|report, graph| {
+                if self.print_after.iter().any(|name| name == report.name) {
+                    printed.borrow_mut().push_str(&format!(
+                        "// after {}\n{}\n",
+                        report.name,
+                        gradc_ir::print(graph)
+                    ));
+                }
+            })
+            .build()?;
+        eprint_all(&printed.borrow());
+        compiled.warnings().iter().for_each(|warning| terminal.warn(&warning.message));
+        let mut written = Vec::new();
+        for form in forms {
+            let text = compiled.emit(form)?;
+            match &self.output {
+                Some(folder) => {
+                    let stem = self.model.model.file_stem().unwrap_or_default().to_string_lossy();
+                    let path = folder.join(format!("{stem}.{}", ending(form)));
+                    arrays::save_text(&path, self.no_clobber, &text)?;
+                    written.push(path.display().to_string());
+                }
+                None => terminal::write_out(text.as_bytes())?,
+            }
+        }
+        if self.output.is_none() && !self.emit.is_empty() {
+            return Ok(ExitCode::SUCCESS);
+        }
+        self.report(terminal, &compiled, &written)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn report(&self, terminal: &Terminal, compiled: &CompiledModel, written: &[String]) -> Result<()> {
+        let plan = compiled.plan();
+        let times = plan.times;
+        let parts = [
+            ("lower", times.lower),
+            ("differentiate", times.differentiate),
+            ("passes", times.passes),
+            ("codegen", times.codegen),
+        ];
+        terminal.answer(
+            || {
+                json!({
+                    "schema": "gradc.compile/1",
+                    "target": compiled.target(),
+                    "dims": compiled.dims(),
+                    "fixed": compiled.fixed().keys().collect::<Vec<_>>(),
+                    "nodes": { "before": plan.nodes[0], "after": plan.nodes[1] },
+                    "kernels": plan.kernels,
+                    "kernel_kinds": plan.kernel_kinds.iter().map(|(kind, count)| json!({ "kind": kind, "count": count })).collect::<Vec<_>>(),
+                    "memory": inspect::memory(plan),
+                    "passes": plan.passes.iter().map(|pass| json!({
+                        "name": pass.name, "before": pass.nodes[0], "after": pass.nodes[1],
+                        "ms": pass.time.as_secs_f64() * 1e3,
+                    })).collect::<Vec<_>>(),
+                    "times_ms": parts.iter().map(|(name, time)| ((*name).to_owned(), json!(time.as_secs_f64() * 1e3))).collect::<serde_json::Map<_, _>>(),
+                    "total_ms": times.total.as_secs_f64() * 1e3,
+                    "wrote": written,
+                })
+            },
+            || {
+                let file = self.model.model.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let mut facts = vec![Escaped(&file).to_string()];
+                facts.extend(compiled.dims().iter().map(|(dim, length)| format!("{}={length}", Escaped(dim))));
+                if !compiled.target().is_empty() {
+                    let names: Vec<String> = compiled.gradients().iter().map(|info| Escaped(&info.name).to_string()).collect();
+                    facts.push(format!("d {} / d {}", Escaped(compiled.target()), some_of(&names, 4)));
+                }
+                let mut text = format!("compile  {}\n", facts.join(" · "));
+                text += &format!("nodes    {} → {}\n", grouped(plan.nodes[0]), grouped(plan.nodes[1]));
+                let kinds: Vec<String> = plan.kernel_kinds.iter().map(|(kind, count)| format!("{kind}×{count}")).collect();
+                text += &format!("kernels  {}   {}\n", grouped(plan.kernels), kinds.join(" "));
+                text += &format!(
+                    "memory   arena {} + weights {} + inputs {} + outputs {} = {}\n",
+                    bytes(plan.arena as u64),
+                    bytes(plan.weights as u64),
+                    bytes(plan.inputs as u64),
+                    bytes(plan.outputs as u64),
+                    bytes(plan.peak() as u64)
+                );
+                let parts: Vec<String> = parts.iter().map(|(name, time)| format!("{name} {}", duration(*time))).collect();
+                text += &format!("time     {}: {}\n", duration(times.total), parts.join(" · "));
+                if !compiled.fixed().is_empty() {
+                    let names: Vec<String> = compiled.fixed().keys().map(|name| Quoted(name).to_string()).collect();
+                    text += &format!("fixed    {}: shapes depend on their values\n", names.join(", "));
+                }
+                if self.time_passes {
+                    let mut rows = vec![["pass", "nodes before", "after", "time"].map(str::to_owned).to_vec()];
+                    rows.extend(plan.passes.iter().map(|pass| {
+                        vec![pass.name.to_owned(), grouped(pass.nodes[0]), grouped(pass.nodes[1]), duration(pass.time)]
+                    }));
+                    text += &table(&rows);
+                }
+                if !written.is_empty() {
+                    text += &format!("wrote    {} ({})\n", written.join(" · "), count(written.len(), "file", "files"));
+                }
+                text
+            },
+        )
+    }
+}
+
+fn eprint_all(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+fn form(name: &str) -> Result<Emit> {
+    Emit::parse(name).ok_or_else(|| {
+        let known: Vec<&str> = Emit::ALL.into_iter().map(Emit::name).collect();
+        Failure::usage(
+            format!("{} is no form of a program", Quoted(name)),
+            format!("the forms are {}", known.join(", ")),
+        )
+    })
+}
+
+/// The ending of a file that holds this form.
+fn ending(form: Emit) -> String {
+    match form {
+        Emit::Ir => "gir".to_owned(),
+        Emit::IrOptimized => "opt.gir".to_owned(),
+        Emit::Loops => "loops".to_owned(),
+        Emit::Clif => "clif".to_owned(),
+        Emit::Dot => "dot".to_owned(),
+        form => format!("{}.txt", form.name()),
+    }
+}

@@ -1,0 +1,228 @@
+//! `gradc grad`: gradients of a target.
+
+use crate::args::{
+    BuildArguments, GoalArguments, InputArguments, ModelArguments, SaveArguments, ShapeArguments,
+};
+use crate::arrays;
+use crate::failure::Result;
+use crate::inputs::Inputs;
+use crate::problem::{self, Goal};
+use crate::terminal::Terminal;
+use crate::words::{bytes, count, duration, json_number, significant, table};
+use clap::Args;
+use gradc::formats::Limits;
+use gradc::{Model, Session, Target};
+use gradc_frontend_onnx::error::Escaped;
+use gradc_ir::{Literal, Shape};
+use serde_json::{Value as Json, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// Compute gradients of an output, or of a loss, with respect to inputs, parameters or any tensor
+#[derive(Args, Debug)]
+#[command(after_long_help = "Examples:
+  gradc grad resnet18.onnx --input input=@cat.npy --target logits:argmax -o g.safetensors
+  gradc grad mlp.onnx --input x=@x.npy --loss ce --labels @y.npy --wrt params -o grads.npz
+  gradc grad bert.onnx --input @inputs.npz --seed-grad pooled=@v.npy --wrt '*.weight' --dtype f64")]
+pub struct Grad {
+    #[command(flatten)]
+    pub model: ModelArguments,
+    #[command(flatten)]
+    pub shapes: ShapeArguments,
+    #[command(flatten)]
+    pub inputs: InputArguments,
+    #[command(flatten)]
+    pub goal: GoalArguments,
+    #[command(flatten)]
+    pub build: BuildArguments,
+    #[command(flatten)]
+    pub save: SaveArguments,
+}
+
+impl Grad {
+    pub fn run(self, terminal: &Terminal) -> Result<ExitCode> {
+        let limits = Limits::default();
+        if let Some(output) = &self.save.output {
+            arrays::check_output(output, self.save.no_clobber)?;
+        }
+        let model = problem::load(&self.model)?;
+        let goal = Goal::new(&model, &self.goal, &limits)?;
+        let inputs = Inputs::gather(terminal, &model, &self.shapes, &self.inputs, &limits)?;
+        inputs.demand_all(&model)?;
+        let compile = goal.apply(problem::prepare(&model, &inputs, &self.build)?);
+        let compiled = compile.outputs(shown_outputs(&model, &goal)).build()?;
+        compiled.warnings().iter().for_each(|warning| terminal.warn(&warning.message));
+        let mut session = compiled.session();
+        problem::set_inputs(terminal, &model, &inputs, &goal, &mut session)?;
+        let started = Instant::now();
+        session.run_grad()?;
+        let run_time = started.elapsed();
+        let mut gradients = Vec::new();
+        for gradient in compiled.gradients() {
+            gradients.push((gradient.name.clone(), session.grad_literal(&gradient.name)?));
+        }
+        let target = label(&session, &goal);
+        let value = session.target_value().unwrap_or(f64::NAN);
+        let metadata = BTreeMap::from([
+            ("producer".to_owned(), format!("gradc {}", env!("CARGO_PKG_VERSION"))),
+            ("target".to_owned(), target.clone()),
+            ("target_value".to_owned(), value.to_string()),
+        ]);
+        let written = match &self.save.output {
+            Some(path) => Some(arrays::save(terminal, path, self.save.no_clobber, &gradients, &metadata)?),
+            None => None,
+        };
+        if self.save.output.as_deref() == Some(Path::new("-")) {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let summaries: Vec<Summary> =
+            gradients.iter().map(|(name, array)| Summary::new(name, array)).collect();
+        let times = [compiled.plan().times.total, run_time];
+        let file = self.save.output.as_deref().zip(written);
+        terminal.answer(
+            || {
+                json!({
+                    "schema": "gradc.grad/1",
+                    "target": target,
+                    "value": json_number(value),
+                    "gradients": summaries.iter().map(Summary::json).collect::<Vec<_>>(),
+                    "compile_ms": times[0].as_secs_f64() * 1e3,
+                    "run_ms": times[1].as_secs_f64() * 1e3,
+                    "warnings": compiled.warnings().iter().map(|warning| warning.message.clone()).collect::<Vec<_>>(),
+                    "wrote": file.map(|(path, _)| path.display().to_string()),
+                })
+            },
+            || {
+                let mut text = format!("target   {} = {}\n", Escaped(&target), significant(value, 6));
+                text += &table(&summaries.iter().map(Summary::row).collect::<Vec<_>>());
+                let times = format!("compile {} · run {}", duration(times[0]), duration(times[1]));
+                match file {
+                    Some((path, size)) => {
+                        let arrays = count(summaries.len(), "tensor", "tensors");
+                        text += &format!("wrote    {} ({arrays}, {})   {times}\n", path.display(), bytes(size));
+                    }
+                    None => text += &format!("time     {times}\n"),
+                }
+                text
+            },
+        )?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The tensors whose values are needed to say what was differentiated.
+fn shown_outputs(model: &Model, goal: &Goal) -> Vec<String> {
+    let argmax = |target: &Target| match target {
+        Target::Argmax(name) if problem::has_tensor(model, name) => Some(name.clone()),
+        _ => None,
+    };
+    goal.targets.iter().filter_map(argmax).collect()
+}
+
+/// The target in words: of `logits:argmax` the element that was the greatest.
+fn label(session: &Session, goal: &Goal) -> String {
+    let one = |target: &Target| -> Option<String> {
+        let Target::Argmax(name) = target else { return None };
+        let scores = session.output_literal(name).ok()?;
+        let lines = if scores.shape().rank() < 2 { 1 } else { scores.shape()[0] };
+        let index = index_of(scores.shape(), greatest(&scores.to_f64())?);
+        (lines == 1).then(|| format!("{name}{}", brackets(&index)))
+    };
+    match &goal.targets[..] {
+        [] => session.model().target().to_owned(),
+        targets => {
+            let words: Vec<String> =
+                targets.iter().map(|target| one(target).unwrap_or_else(|| target.to_string())).collect();
+            words.join(" + ")
+        }
+    }
+}
+
+fn greatest(values: &[f64]) -> Option<usize> {
+    let mut best: Option<usize> = None;
+    for (position, value) in values.iter().enumerate() {
+        if best.is_none_or(|best| *value > values[best]) {
+            best = Some(position);
+        }
+    }
+    best
+}
+
+/// The index of an element at a row-major position.
+pub fn index_of(shape: &Shape, position: usize) -> Vec<usize> {
+    shape
+        .strides()
+        .iter()
+        .zip(shape.iter())
+        .map(|(&stride, &length)| position / stride % length.max(1))
+        .collect()
+}
+
+/// An index as it is written.
+pub fn brackets(index: &[usize]) -> String {
+    format!("[{}]", index.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
+}
+
+/// What there is to say of a gradient.
+struct Summary {
+    name: String,
+    ty: gradc_ir::TensorType,
+    l1: f64,
+    l2: f64,
+    max: f64,
+    max_at: Vec<usize>,
+    zeros: f64,
+    not_finite: usize,
+}
+
+impl Summary {
+    fn new(name: &str, array: &Literal) -> Summary {
+        let values = array.to_f64();
+        let sizes: Vec<f64> = values.iter().map(|value| value.abs()).collect();
+        let at = greatest(&sizes);
+        // Scaled, so that the squares of tiny or huge gradients stay in range.
+        let scale = at.map_or(0.0, |at| sizes[at]);
+        let squares: f64 = sizes.iter().map(|size| (size / scale).powi(2)).sum();
+        Summary {
+            name: name.to_owned(),
+            ty: array.ty().clone(),
+            l1: sizes.iter().sum(),
+            l2: if scale > 0.0 && scale.is_finite() { scale * squares.sqrt() } else { sizes.iter().sum() },
+            max: at.map_or(0.0, |at| values[at]),
+            max_at: at.map_or_else(Vec::new, |at| index_of(array.shape(), at)),
+            zeros: values.iter().filter(|value| **value == 0.0).count() as f64 / values.len().max(1) as f64,
+            not_finite: values.iter().filter(|value| !value.is_finite()).count(),
+        }
+    }
+
+    fn row(&self) -> Vec<String> {
+        vec![
+            format!("d/{}", Escaped(&self.name)),
+            self.ty.to_string(),
+            format!("|g|₁ {}", significant(self.l1, 4)),
+            format!("|g|₂ {}", significant(self.l2, 4)),
+            format!("max {} at {}", significant(self.max, 3), brackets(&self.max_at)),
+            format!("zeros {:.1} %", self.zeros * 100.0),
+            match self.not_finite {
+                0 => "finite ✓".to_owned(),
+                count => format!("{count} NOT FINITE ✗"),
+            },
+        ]
+    }
+
+    fn json(&self) -> Json {
+        json!({
+            "name": self.name,
+            "dtype": self.ty.dtype.name(),
+            "shape": self.ty.shape.to_vec(),
+            "l1": json_number(self.l1),
+            "l2": json_number(self.l2),
+            "max": json_number(self.max),
+            "max_at": self.max_at,
+            "zeros": json_number(self.zeros),
+            "finite": self.not_finite == 0,
+        })
+    }
+}

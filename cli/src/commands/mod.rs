@@ -1,0 +1,10 @@
+//! The subcommands, one a file.
+
+pub mod check;
+pub mod compile;
+pub mod completions;
+pub mod grad;
+pub mod inspect;
+pub mod ops;
+pub mod run;
+pub mod version;
