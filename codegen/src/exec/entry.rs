@@ -3,6 +3,7 @@
 //! Generic over cranelift's `Module`, so that the same code serves the JIT and an object file. No address is assumed
 //! known: kernels, descriptors and run-time functions are symbols of the module.
 
+use super::CompileOptions;
 use crate::loops::{Kernel, Stmt};
 use crate::program::{LoopId, Origins, Place, Program, Step};
 use cranelift_codegen::ir::{
@@ -14,8 +15,9 @@ use cranelift_module::{DataDescription, FuncId, Linkage, Module, ModuleError};
 use std::collections::HashMap;
 
 /// The symbols of the run-time functions that an entry function calls.
-pub(super) const SYMBOLS: [&str; 7] = [
+pub(super) const SYMBOLS: [&str; 8] = [
     "gradc_rt_parallel",
+    "gradc_rt_tick",
     "gradc_rt_gemm_f32",
     "gradc_rt_gemm_f64",
     "gradc_rt_conv_f32",
@@ -40,7 +42,7 @@ pub(super) fn define<M: Module>(
     module: &mut M,
     program: &Program,
     kernels: &[FuncId],
-    threads: usize,
+    options: &CompileOptions,
     name: &str,
 ) -> Result<FuncId, ModuleError> {
     let pointer = module.target_config().pointer_type();
@@ -70,7 +72,7 @@ pub(super) fn define<M: Module>(
         builder,
         program,
         kernels,
-        threads,
+        options,
         frame,
         externals,
         arena,
@@ -101,7 +103,7 @@ struct Entry<'a, M: Module> {
     builder: FunctionBuilder<'a>,
     program: &'a Program,
     kernels: &'a [FuncId],
-    threads: usize,
+    options: &'a CompileOptions,
     frame: Value,
     externals: Value,
     arena: Value,
@@ -121,6 +123,10 @@ impl<M: Module> Entry<'_, M> {
                 self.step = index;
             }
             self.one(step)?;
+            if top && self.options.profile {
+                let step = self.builder.ins().iconst(types::I64, index as i64);
+                self.call("gradc_rt_tick", &[self.frame, step], false)?;
+            }
         }
         Ok(())
     }
@@ -172,7 +178,7 @@ impl<M: Module> Entry<'_, M> {
         let extent = kernel.parallel_extent().unwrap_or(0);
         let end = self.builder.ins().iconst(types::I64, extent as i64);
         let grain = grain(kernel, extent, cost);
-        let status = if self.threads > 1 && grain < extent {
+        let status = if self.options.threads > 1 && grain < extent {
             let address = self.builder.ins().func_addr(pointer, function);
             let grain = self.builder.ins().iconst(types::I64, grain as i64);
             self.call("gradc_rt_parallel", &[self.frame, address, table, end, grain], true)?

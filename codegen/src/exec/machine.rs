@@ -13,6 +13,7 @@ use gradc_kernels::{Conv, ConvForm, Element, Gemm, Team};
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Instant;
 
 /// What an entry function gets. The offsets are known to `entry`.
 #[repr(C)]
@@ -21,6 +22,20 @@ struct Frame {
     arena: *mut u8,
     team: *const Team,
     step: i64,
+    ticks: *mut Ticks,
+}
+
+/// Time spent in each step, of a program compiled for profiling.
+#[derive(Clone, Debug)]
+pub(super) struct Ticks {
+    pub nanoseconds: Vec<u64>,
+    last: Instant,
+}
+
+impl Ticks {
+    pub fn new(steps: usize) -> Ticks {
+        Ticks { nanoseconds: vec![0; steps], last: Instant::now() }
+    }
 }
 
 const _: () = assert!(std::mem::offset_of!(Frame, externals) == super::entry::FRAME_EXTERNALS as usize);
@@ -55,9 +70,16 @@ impl Machine {
     /// the program's arena size. Answers the status and the step at which it ended.
     ///
     /// The caller (`exec`) has checked the sizes and alignments of all buffers against the program.
-    pub fn run(&self, externals: &[Pointer], arena: &mut Aligned, team: &Team) -> (i64, i64) {
+    pub fn run(
+        &self,
+        externals: &[Pointer],
+        arena: &mut Aligned,
+        team: &Team,
+        ticks: &mut Ticks,
+    ) -> (i64, i64) {
         let externals = externals.as_ptr().cast::<*mut u8>();
-        let mut frame = Frame { externals, arena: arena.pointer.as_ptr(), team, step: 0 };
+        ticks.last = Instant::now();
+        let mut frame = Frame { externals, arena: arena.pointer.as_ptr(), team, step: 0, ticks };
         // SAFETY: the entry function reads and writes only inside of the buffers, see the module's documentation.
         let status = unsafe { (self.entry)(&mut frame) };
         (status, frame.step)
@@ -195,6 +217,7 @@ pub(super) fn register(builder: &mut JITBuilder) {
     builder.symbol("gradc_rt_conv_f64", conv::<f64> as *const u8);
     builder.symbol("gradc_rt_sort", arg_sort as *const u8);
     builder.symbol("gradc_rt_copy", copy as *const u8);
+    builder.symbol("gradc_rt_tick", tick as *const u8);
 }
 
 /// A table of buffers that several threads read.
@@ -326,4 +349,16 @@ unsafe extern "C" fn arg_sort(_: *const Frame, descriptor: *const i64, from: *co
 unsafe extern "C" fn copy(to: *mut u8, from: *const u8, bytes: usize) {
     // SAFETY: the caller's promise; `copy` also forgives overlap.
     unsafe { std::ptr::copy(from, to, bytes) }
+}
+
+/// # Safety
+/// Called by entry functions only: the frame's ticks have an entry for each step.
+unsafe extern "C" fn tick(frame: *const Frame, step: u64) {
+    // SAFETY: the ticks outlive the run and nobody else uses them meanwhile.
+    let ticks = unsafe { &mut *(*frame).ticks };
+    let now = Instant::now();
+    if let Some(slot) = ticks.nanoseconds.get_mut(step as usize) {
+        *slot += (now - ticks.last).as_nanos() as u64;
+    }
+    ticks.last = now;
 }

@@ -12,7 +12,7 @@ use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{Linkage, Module, default_libcall_names};
 use gradc_ir::{Graph, TensorType};
 use gradc_kernels::Team;
-use machine::{Machine, Pointer};
+use machine::{Machine, Pointer, Ticks};
 use std::sync::Arc;
 
 pub use machine::{Aligned, as_bytes, as_bytes_mut, from_bytes, from_bytes_mut};
@@ -32,17 +32,39 @@ pub struct Workspace {
     arena: Aligned,
     pointers: Vec<Pointer>,
     team: Arc<Team>,
+    ticks: Ticks,
+}
+
+impl Workspace {
+    /// Nanoseconds spent in each top-level step of the program so far; zeros unless it was compiled for profiling.
+    pub fn nanoseconds(&self) -> &[u64] {
+        &self.ticks.nanoseconds
+    }
+}
+
+/// How a graph is compiled.
+#[derive(Clone, Debug)]
+pub struct CompileOptions {
+    /// The most threads that a run may use.
+    pub threads: usize,
+    /// Measure the time of each step, at the cost of two clock readings a step; see [`Workspace::nanoseconds`].
+    pub profile: bool,
 }
 
 /// Compiles a graph for a team of at most `threads` threads.
 pub fn compile(graph: &Graph, threads: usize) -> Result<Executable, CodegenError> {
-    let program = lower(graph, threads)?;
+    compile_with(graph, &CompileOptions { threads, profile: false })
+}
+
+/// As [`compile`], with all options.
+pub fn compile_with(graph: &Graph, options: &CompileOptions) -> Result<Executable, CodegenError> {
+    let program = lower(graph, options.threads)?;
     let isa = emit::host_isa(IsaOptions::jit())?;
     let mut builder = JITBuilder::with_isa(isa, default_libcall_names());
     emit::register_runtime(&mut builder);
     machine::register(&mut builder);
     let mut module = JITModule::new(builder);
-    let entry = define_program(&mut module, &program, threads, "gradc_main")?;
+    let entry = define_program(&mut module, &program, options, "gradc_main")?;
     module.finalize_definitions()?;
     let constants = (program.pieces.iter())
         .filter_map(|piece| match &piece.origin {
@@ -68,14 +90,14 @@ pub fn compile(graph: &Graph, threads: usize) -> Result<Executable, CodegenError
 pub fn define_program<M: Module>(
     module: &mut M,
     program: &Program,
-    threads: usize,
+    options: &CompileOptions,
     name: &str,
 ) -> Result<cranelift_module::FuncId, CodegenError> {
     let mut kernels = Vec::with_capacity(program.kernels.len());
     for (index, kernel) in program.kernels.iter().enumerate() {
         kernels.push(emit::define_kernel(module, kernel, &format!("{name}_k{index}"), Linkage::Local)?);
     }
-    Ok(entry::define(module, program, &kernels, threads, name)?)
+    Ok(entry::define(module, program, &kernels, options, name)?)
 }
 
 /// The kernels of a program as Cranelift's input for this machine, before its optimizations.
@@ -110,7 +132,8 @@ impl Executable {
     /// Memory for runs on this team, which must have at most as many threads as the graph was compiled for.
     pub fn workspace(&self, team: Arc<Team>) -> Workspace {
         let pointers = vec![Pointer::read(&[]); self.program.external(self.program.pieces.len())];
-        Workspace { arena: Aligned::new(self.program.arena), pointers, team }
+        let ticks = Ticks::new(self.program.steps.len());
+        Workspace { arena: Aligned::new(self.program.arena), pointers, team, ticks }
     }
 
     /// Runs once. Buffers come in order and have the byte sizes of the inputs' and outputs' types and the alignment of
@@ -140,7 +163,12 @@ impl Executable {
                 Origins::Arena => unreachable!("filtered out"),
             };
         }
-        let (status, step) = self.machine.run(&workspace.pointers, &mut workspace.arena, &workspace.team);
+        let (status, step) = self.machine.run(
+            &workspace.pointers,
+            &mut workspace.arena,
+            &workspace.team,
+            &mut workspace.ticks,
+        );
         match crate::loops::unpack_status(status) {
             None => Ok(()),
             Some((_, value)) => {
