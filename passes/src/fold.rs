@@ -6,7 +6,7 @@ use gradc_ir::{Builder, Limits, Literal, Node, Op, TensorType, Value, eval_op_wi
 /// Results up to this size are always worth folding.
 const SMALL: usize = 4 << 10;
 /// Results above this size are never folded.
-const LARGE: usize = 64 << 20;
+pub(crate) const LARGE: usize = 64 << 20;
 /// Element operations that one fold may take.
 const MOST_WORK: usize = 1 << 27;
 
@@ -90,9 +90,8 @@ fn literal(builder: &Builder, value: Value) -> Option<Literal> {
     match &node.op {
         Op::Constant(literal) => Some(literal.clone()),
         op => {
-            let operands: Vec<Literal> = (node.operands.iter())
-                .map(|&operand| literal(builder, operand))
-                .collect::<Option<_>>()?;
+            let operands: Vec<Literal> =
+                (node.operands.iter()).map(|&operand| literal(builder, operand)).collect::<Option<_>>()?;
             eval_op_with(op, &operands, &Limits { max_bytes: 4 * LARGE }).ok()?.into_iter().next()
         }
     }

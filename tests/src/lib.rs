@@ -1,1 +1,1 @@
-//! Placeholder.
+//! Tests of gradc as a whole; see the folder `tests/`.

@@ -9,11 +9,14 @@
 //! - Weights that are constants may be scaled in advance, which rounds in another place.
 
 mod arithmetic;
+mod meeting;
+mod parts;
 mod products;
 mod reductions;
 mod selection;
 mod site;
 mod views;
+mod weights;
 
 use crate::Pass;
 use gradc_ir::{Graph, Value, rebuild};
@@ -31,8 +34,16 @@ const fn rule(name: &'static str, apply: fn(&Site) -> Option<Value>) -> Rule {
     Rule { name, apply }
 }
 
-const FAMILIES: [&[Rule]; 5] =
-    [views::RULES, arithmetic::RULES, selection::RULES, reductions::RULES, products::RULES];
+const FAMILIES: [&[Rule]; 8] = [
+    views::RULES,
+    parts::RULES,
+    arithmetic::RULES,
+    selection::RULES,
+    meeting::RULES,
+    reductions::RULES,
+    products::RULES,
+    weights::RULES,
+];
 
 /// Rounds over the whole graph, at most; two or three are usual.
 const MOST_ROUNDS: usize = 12;
@@ -100,9 +111,5 @@ fn round(graph: &Graph, counts: &mut BTreeMap<&'static str, usize>) -> (Graph, b
 
 /// What the first rule that applies answers.
 fn first(site: &Site) -> Option<(&'static str, Value)> {
-    FAMILIES
-        .iter()
-        .copied()
-        .flatten()
-        .find_map(|rule| (rule.apply)(site).map(|better| (rule.name, better)))
+    FAMILIES.iter().copied().flatten().find_map(|rule| (rule.apply)(site).map(|better| (rule.name, better)))
 }

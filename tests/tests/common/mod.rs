@@ -1,0 +1,60 @@
+//! What the tests of the passes share: seeded inputs, runs of compiled code, comparisons.
+
+use gradc_codegen::{Aligned, compile};
+use gradc_ir::testing::Random;
+use gradc_ir::{DType, Graph, Literal, TensorType};
+use gradc_kernels::Team;
+use std::sync::Arc;
+
+/// The outputs of the compiled graph.
+pub fn run_compiled(graph: &Graph, inputs: &[Literal], threads: usize) -> Vec<Literal> {
+    let executable = compile(graph, threads).unwrap_or_else(|error| panic!("{error}\n{graph}"));
+    let mut workspace = executable.workspace(Arc::new(Team::new(threads)));
+    let own: Vec<Aligned> = inputs.iter().map(|input| Aligned::copy_of(input.bytes())).collect();
+    let mut outputs: Vec<Aligned> = executable.outputs().iter().map(|ty| Aligned::new(ty.bytes())).collect();
+    executable
+        .run(&mut workspace, own.iter().map(Aligned::as_slice), outputs.iter_mut().map(Aligned::as_mut_slice))
+        .unwrap_or_else(|error| panic!("{error}\n{graph}"));
+    let literal = |(ty, output): (&TensorType, &Aligned)| {
+        Literal::from_bytes(ty.clone(), output.as_slice().to_vec().into()).expect("sizes agree")
+    };
+    executable.outputs().iter().zip(&outputs).map(literal).collect()
+}
+
+/// The first element that differs by more than rounding, in words.
+pub fn difference(got: &[Literal], expected: &[Literal]) -> Option<String> {
+    if got.len() != expected.len() {
+        return Some(format!("{} outputs, expected {}", got.len(), expected.len()));
+    }
+    got.iter().zip(expected).enumerate().find_map(|(position, (got, expected))| {
+        if got.ty() != expected.ty() {
+            return Some(format!("output {position}: {}, expected {}", got.ty(), expected.ty()));
+        }
+        let tolerance = match expected.dtype() {
+            DType::F64 => 1e-11,
+            DType::F32 => 1e-4,
+            DType::F16 => 1e-2,
+            DType::BF16 => 8e-2,
+            _ => 0.0,
+        };
+        let close = |a: f64, b: f64| {
+            a == b || a.is_nan() && b.is_nan() || (a - b).abs() <= tolerance * (1.0 + b.abs())
+        };
+        let pairs = got.to_f64().into_iter().zip(expected.to_f64());
+        let mut wrong = pairs.enumerate().filter(|(_, (a, b))| !close(*a, *b));
+        wrong.next().map(|(index, (a, b))| format!("output {position} at {index}: {a}, expected {b}"))
+    })
+}
+
+/// A random tensor: floats from `low` to `high`, integers from 0 to 2.
+#[allow(dead_code, reason = "not every test draws inputs")]
+pub fn random_literal(ty: &TensorType, random: &mut Random, [low, high]: [f64; 2]) -> Literal {
+    let element = |random: &mut Random| match ty.dtype.is_float() {
+        true => low + (high - low) * random.unit(),
+        false if ty.dtype == DType::Bool => random.below(2) as f64,
+        false => random.below(3) as f64,
+    };
+    let scalars = (0..ty.shape.elements()).map(|_| Literal::scalar_of(ty.dtype, element(random)));
+    let bytes: Vec<u8> = scalars.flat_map(|scalar| scalar.bytes().to_vec()).collect();
+    Literal::from_bytes(ty.clone(), bytes.into()).expect("as many bytes as the type says")
+}
