@@ -2,7 +2,7 @@
 
 use crate::catalog::Catalog;
 use crate::compiled::{InputInfo, Role, Shared, Store, TensorInfo, Warning};
-use crate::engine::{Engine, Function, Settings, node_of, passes};
+use crate::engine::{Engine, Function, Settings, node_of};
 use crate::goal::{self, Goal};
 use crate::selection::{Selected, Selection};
 use crate::{CompiledModel, Error, Model, Plan, Result, Target, Times, Wrt, names};
@@ -11,7 +11,7 @@ use gradc_frontend_onnx::lower::{InputKind, WeightPolicy};
 use gradc_frontend_onnx::{self as frontend, LowerOptions, Lowered, lower};
 use gradc_ir::{Builder, DType, Graph, Literal, Value};
 use gradc_kernels::Team;
-use gradc_passes::{Gradient, Report, vjp};
+use gradc_passes::{Gradient, Report, pipeline, vjp};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
@@ -165,7 +165,7 @@ impl<'a> Compile<'a> {
 
     /// The names of the passes of an optimization level, in order.
     pub fn passes(level: u8) -> Vec<&'static str> {
-        passes(level).iter().map(|pass| pass.name()).collect()
+        pipeline(level).iter().map(|pass| pass.name()).collect()
     }
 
     /// Compiles.
@@ -261,7 +261,7 @@ impl<'a> Compile<'a> {
                 "choose f64, f32, f16 or bf16",
             ));
         }
-        let known: Vec<&str> = passes(3).iter().map(|pass| pass.name()).collect();
+        let known = gradc_passes::names();
         match self.settings.passes.without.iter().find(|name| !known.contains(&name.as_str())) {
             None => Ok(()),
             Some(unknown) => {

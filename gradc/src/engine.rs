@@ -5,7 +5,7 @@ use crate::{Error, Result};
 use gradc_codegen::{CodegenError, Executable, RunError, Workspace};
 use gradc_ir::{EvalError, Graph, Limits, Literal, Op, Origin};
 use gradc_kernels::Team;
-use gradc_passes::{Pass, Report, Selection, run_passes};
+use gradc_passes::{Report, Selection, pipeline, run_passes};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,14 +42,6 @@ pub(crate) enum Scratch {
     Interpreter,
 }
 
-/// The names of all passes of an optimization level, in order.
-pub(crate) fn passes(level: u8) -> Vec<&'static dyn Pass> {
-    match level {
-        0 => vec![&gradc_passes::MergeScans],
-        _ => vec![&gradc_passes::MergeScans, &gradc_passes::Fuse],
-    }
-}
-
 impl Function {
     pub fn new(
         graph: Graph,
@@ -61,7 +53,7 @@ impl Function {
         let optimized = if settings.interpreter {
             graph.clone()
         } else {
-            run_passes(graph.clone(), &passes(settings.level), &settings.passes, |report, graph| {
+            run_passes(graph.clone(), &pipeline(settings.level), &settings.passes, |report, graph| {
                 reports.push(report.clone());
                 observe(report, graph);
             })

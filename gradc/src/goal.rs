@@ -169,7 +169,10 @@ fn number<'b>(
         Target::Mean(_) => mean(wide(x)),
         Target::Norm(_) => {
             let x = wide(x);
-            (x * x).sum_all().sqrt()
+            let squares = (x * x).sum_all();
+            // The gradient of a length of 0 is 0, not 0 * inf.
+            let positive = squares.gt(squares.splat(0.0));
+            positive.select(positive.select(squares, squares.splat(1.0)).sqrt(), squares.splat(0.0))
         }
         Target::Loss(loss) => {
             let wanted = match losses::wanted_type(loss, &x.ty())? {

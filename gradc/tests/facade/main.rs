@@ -1,0 +1,9 @@
+//! The library from outside, on small models made here.
+
+mod data;
+mod errors;
+mod losses;
+mod running;
+#[path = "../support/mod.rs"]
+mod support;
+mod targets;
