@@ -3,7 +3,7 @@
 use super::site::Site;
 use super::views::{long_axes, without_unit_axes};
 use super::{Rule, rule};
-use gradc_ir::{DType, Literal, Op, ReduceOp, Value};
+use gradc_ir::{DType, Literal, Op, ReduceOp, UnaryOp, Value};
 
 pub(super) const RULES: &[Rule] = &[
     rule("reduce_of_unit_axes", reduce_of_unit_axes),
@@ -11,6 +11,7 @@ pub(super) const RULES: &[Rule] = &[
     rule("reduce_of_reduce", reduce_of_reduce),
     rule("reduce_of_transpose", reduce_of_transpose),
     rule("reduce_of_reshape", reduce_of_reshape),
+    rule("reduce_of_negation", reduce_of_negation),
 ];
 
 fn reduce<'s>(site: &'s Site) -> Option<(ReduceOp, &'s [usize])> {
@@ -101,6 +102,20 @@ fn reduce_of_reshape(site: &Site) -> Option<Value> {
     let own: Vec<usize> =
         to.iter().zip(&from).filter(|(axis, _)| axes.contains(axis)).map(|(_, &axis)| axis).collect();
     Some(x.reduce(op, &own).reshape(site.shape()).value())
+}
+
+/// Less is negated after a reduction than before: the sum of the negated, the greatest of them.
+fn reduce_of_negation(site: &Site) -> Option<Value> {
+    let (op, axes) = reduce(site)?;
+    let inner = site.node(0);
+    let opposite = match op {
+        ReduceOp::Sum => ReduceOp::Sum,
+        ReduceOp::Max if site.dtype().is_float() => ReduceOp::Min,
+        ReduceOp::Min if site.dtype().is_float() => ReduceOp::Max,
+        ReduceOp::Max | ReduceOp::Min | ReduceOp::Prod => return None,
+    };
+    let fits = inner.op == Op::Unary(UnaryOp::Neg);
+    fits.then(|| (-site.expr(inner.operands[0]).reduce(opposite, axes)).value())
 }
 
 fn is_small_float(dtype: DType) -> bool {
