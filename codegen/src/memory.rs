@@ -151,39 +151,51 @@ fn count(steps: &[Step]) -> usize {
     steps.iter().map(|step| 1 + inner(step)).sum()
 }
 
-/// Whether a kernel reads one buffer only where, in the same iteration, it writes the other.
+/// Whether a kernel reads one buffer only where, later in the same iteration, it writes the other.
 fn elementwise(kernel: &Kernel, read: usize, written: usize) -> bool {
-    let mut loads = Vec::new();
-    let mut stores = Vec::new();
-    collect(&kernel.body, read, written, &mut loads, &mut stores);
+    let mut accesses = Accesses { read, written, loads: Vec::new(), stores: Vec::new(), is_read_late: false };
+    accesses.collect(&kernel.body);
+    let Accesses { loads, stores, is_read_late, .. } = accesses;
     let same_size = kernel.buffers[read].scalar.bytes() == kernel.buffers[written].scalar.bytes();
     same_size
         && kernel.buffers[read].access == crate::loops::Access::Read
         && kernel.buffers[written].access == crate::loops::Access::Write
         && stores.len() == 1
         && !loads.is_empty()
+        && !is_read_late
         && loads.iter().all(|index| index == &stores[0])
 }
 
-fn collect<'k>(
-    body: &'k [Stmt],
+/// Where a kernel reads one buffer and writes another.
+struct Accesses<'k> {
     read: usize,
     written: usize,
-    loads: &mut Vec<&'k Index>,
-    stores: &mut Vec<&'k Index>,
-) {
-    for statement in body {
-        match statement {
-            Stmt::Load { buffer, index, .. } if buffer.0 as usize == read => loads.push(index),
-            Stmt::Store { buffer, index, .. } if buffer.0 as usize == written => stores.push(index),
-            Stmt::For { body, .. } => collect(body, read, written, loads, stores),
-            Stmt::If { body, otherwise, .. } => {
-                collect(body, read, written, loads, stores);
-                collect(otherwise, read, written, loads, stores);
+    loads: Vec<&'k Index>,
+    stores: Vec<&'k Index>,
+    /// Whether a load stands after a store.
+    is_read_late: bool,
+}
+
+impl<'k> Accesses<'k> {
+    fn collect(&mut self, body: &'k [Stmt]) {
+        for statement in body {
+            match statement {
+                Stmt::Load { buffer, index, .. } if buffer.0 as usize == self.read => {
+                    self.loads.push(index);
+                    self.is_read_late |= !self.stores.is_empty();
+                }
+                Stmt::Store { buffer, index, .. } if buffer.0 as usize == self.written => {
+                    self.stores.push(index);
+                }
+                Stmt::For { body, .. } => self.collect(body),
+                Stmt::If { body, otherwise, .. } => {
+                    self.collect(body);
+                    self.collect(otherwise);
+                }
+                Stmt::Let { .. } | Stmt::Load { .. } | Stmt::Store { .. } | Stmt::Update { .. } => {}
+                Stmt::Accumulator { .. } | Stmt::Reduce { .. } | Stmt::Set { .. } => {}
+                Stmt::Read { .. } | Stmt::Fail { .. } => {}
             }
-            Stmt::Let { .. } | Stmt::Load { .. } | Stmt::Store { .. } | Stmt::Update { .. } => {}
-            Stmt::Accumulator { .. } | Stmt::Reduce { .. } | Stmt::Set { .. } => {}
-            Stmt::Read { .. } | Stmt::Fail { .. } => {}
         }
     }
 }
