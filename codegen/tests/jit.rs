@@ -154,6 +154,24 @@ fn reductions() {
 }
 
 #[test]
+fn reductions_over_leading_axes() {
+    for shape in [[3, 4, 48], [1, 7, 16], [2, 2, 512], [5, 1, 17]] {
+        for dtype in [DType::F32, DType::F64, DType::I32] {
+            check(&graph(&[(dtype, &shape), (dtype, &shape)], |builder, values| {
+                let [x, y] = [values[0], values[1]].map(|value| builder.expr(value));
+                let inner = Builder::new("body");
+                let [a, b] = [x, y].map(|e| inner.expr(inner.input("x", e.ty())));
+                let wide = a * b - a;
+                let parts = [wide.value(), wide.sum(&[0, 1]).value(), a.reduce_max(&[0, 1]).value()];
+                let body = Arc::new(inner.finish(&parts));
+                let fused = builder.build(Op::Fused(gradc_ir::FusedOp { body }), &[x.value(), y.value()]);
+                (0..3).map(|part| fused.project(part).value()).collect()
+            }));
+        }
+    }
+}
+
+#[test]
 fn movement() {
     for dtype in [DType::F32, DType::F64, DType::I64, DType::Bool, DType::BF16] {
         check(&graph(&[(dtype, &[3, 4, 5]), (dtype, &[]), (dtype, &[3, 2, 5])], |builder, values| {

@@ -5,6 +5,7 @@
 //! reductions run row by row: all reductions over one set of axes share their loops, level by level.
 
 use super::nest::{Nest, affine, flatten};
+use super::rows::Rows;
 use super::scalars;
 use crate::loops::{Access, BinaryOp, BufferId, CompareOp, Condition, Index, Kernel, Reg, Scalar, ScalarOp};
 use gradc_ir::{Graph, Node, Op, ReduceOp, Shape, Value};
@@ -21,10 +22,12 @@ pub(super) struct Cluster<'g> {
 
 /// One kernel for the outputs at these positions of the body's list. Buffers: the body's inputs, then the outputs.
 pub(super) fn kernel(name: &str, body: &Graph, outputs: &[usize]) -> Kernel {
-    let mut cluster = Cluster::new(name, body, outputs);
     let values: Vec<Value> = outputs.iter().map(|&output| body.outputs()[output]).collect();
-    match Rows::of(body, &values) {
-        Some(rows) => cluster.rows(&rows, &values),
+    let rows = Rows::of(body, &values);
+    let access = rows.as_ref().map_or(Access::Write, |rows| rows.access());
+    let mut cluster = Cluster::new(name, body, outputs, access);
+    match &rows {
+        Some(rows) => cluster.rows(rows, &values),
         None => cluster.map(&values),
     }
     cluster.nest.finish()
@@ -54,46 +57,9 @@ pub(super) fn partition(body: &Graph) -> Vec<Vec<usize>> {
     if together { vec![all] } else { all.into_iter().map(|output| vec![output]).collect() }
 }
 
-/// The common loops of a body's reductions: all reduce `domain` over `axes`, and every output has either the
-/// domain's shape or what is left of it.
-struct Rows {
-    domain: Shape,
-    axes: Vec<usize>,
-    /// The reductions in definition order, with the level at which each can run.
-    reductions: Vec<(Value, usize)>,
-}
-
-impl Rows {
-    fn of(body: &Graph, outputs: &[Value]) -> Option<Rows> {
-        let mut rows: Option<Rows> = None;
-        let mut levels = vec![0usize; body.len()];
-        for (value, node) in body.iter() {
-            let level = node.operands.iter().map(|operand| levels[operand.index()]).max().unwrap_or(0);
-            levels[value.index()] = level;
-            if let Op::Reduce { axes, .. } = &node.op {
-                let domain = &body.ty(node.operands[0]).shape;
-                let rows = rows.get_or_insert_with(|| Rows {
-                    domain: domain.clone(),
-                    axes: axes.clone(),
-                    reductions: Vec::new(),
-                });
-                if rows.domain != *domain || rows.axes != *axes {
-                    return None;
-                }
-                levels[value.index()] = level + 1;
-                rows.reductions.push((value, level + 1));
-            }
-        }
-        let rows = rows?;
-        let kept = rows.domain.without(&rows.axes);
-        let fits = |value: &Value| [&rows.domain, &kept].contains(&&body.ty(*value).shape);
-        outputs.iter().all(fits).then_some(rows)
-    }
-}
-
 impl<'g> Cluster<'g> {
     /// A nest with the buffers of the body's inputs and of some of its outputs.
-    pub fn new(name: &str, body: &'g Graph, outputs: &[usize]) -> Cluster<'g> {
+    fn new(name: &str, body: &'g Graph, outputs: &[usize], access: Access) -> Cluster<'g> {
         let mut nest = Nest::new(name);
         let mut declare = |name: String, value: Value, access| {
             let ty = body.ty(value);
@@ -104,7 +70,7 @@ impl<'g> Cluster<'g> {
             .collect();
         let outputs = outputs
             .iter()
-            .map(|&output| declare(format!("out{output}"), body.outputs()[output], Access::Write))
+            .map(|&output| declare(format!("out{output}"), body.outputs()[output], access))
             .collect();
         Cluster { body, nest, inputs, outputs }
     }
@@ -128,68 +94,6 @@ impl<'g> Cluster<'g> {
     pub fn store(&mut self, position: usize, output: Value, at: &[Index], reg: Reg) {
         let index = flatten(&self.body.ty(output).shape, at);
         self.nest.store(self.outputs[position], index, reg);
-    }
-
-    fn rows(&mut self, rows: &Rows, outputs: &[Value]) {
-        let kept = rows.domain.without(&rows.axes);
-        let row = self.nest.open_all(&kept);
-        let depth = self.nest.depth();
-        let levels = rows.reductions.iter().map(|&(_, level)| level).max().unwrap_or(0);
-        for level in 1..=levels {
-            let nodes: Vec<Value> =
-                rows.reductions.iter().filter(|&&(_, at)| at == level).map(|&(value, _)| value).collect();
-            self.reduce_together(rows, &nodes, &row, depth);
-        }
-        let is_narrow = |value: &Value| self.body.ty(*value).shape == kept;
-        let (narrow, wide): (Vec<usize>, Vec<usize>) =
-            (0..outputs.len()).partition(|&position| is_narrow(&outputs[position]));
-        for position in narrow {
-            let reg = self.value(outputs[position], &row);
-            self.store(position, outputs[position], &row, reg);
-        }
-        if !wide.is_empty() {
-            let at = self.open_axes(rows, &row);
-            for position in wide {
-                let reg = self.value(outputs[position], &at);
-                self.store(position, outputs[position], &at, reg);
-            }
-            self.nest.close_to(depth);
-        }
-    }
-
-    fn reduce_together(&mut self, rows: &Rows, nodes: &[Value], row: &[Index], depth: usize) {
-        let accumulators: Vec<_> = nodes
-            .iter()
-            .map(|&value| {
-                let (op, dtype) = self.reduction(value);
-                self.nest.accumulator(scalars::scalar(dtype).register(), scalars::identity(op, dtype))
-            })
-            .collect();
-        let at = self.open_axes(rows, row);
-        for (&value, &accumulator) in nodes.iter().zip(&accumulators) {
-            let (op, dtype) = self.reduction(value);
-            let operand = self.value(self.body.node(value).operands[0], &at);
-            self.nest.reduce(accumulator, scalars::reduce(op, dtype), operand);
-        }
-        self.nest.close_to(depth);
-        for (&value, &accumulator) in nodes.iter().zip(&accumulators) {
-            let reg = self.nest.read(accumulator);
-            self.nest.remember(value, row, reg);
-        }
-    }
-
-    fn reduction(&self, value: Value) -> (ReduceOp, gradc_ir::DType) {
-        match &self.body.node(value).op {
-            Op::Reduce { op, .. } => (*op, self.body.ty(value).dtype),
-            other => unreachable!("{} is no reduction", other.name()),
-        }
-    }
-
-    /// Opens the reduced axes inside a row, and gives positions in the whole domain.
-    fn open_axes(&mut self, rows: &Rows, row: &[Index]) -> Vec<Index> {
-        let lengths: Vec<usize> = rows.axes.iter().map(|&axis| rows.domain[axis]).collect();
-        let inner = self.nest.open_all(&lengths);
-        merge_axes(rows.domain.rank(), &rows.axes, row, &inner)
     }
 
     /// The register that holds a value at a position.

@@ -4,6 +4,7 @@ mod cluster;
 mod index;
 mod nest;
 mod product;
+mod rows;
 mod scalars;
 mod scan;
 mod schedule;

@@ -165,6 +165,11 @@ impl Nest {
         self.load_at(level, buffer, index)
     }
 
+    /// `buffer[index]`, loaded here: for buffers that the kernel writes too.
+    pub fn load_here(&mut self, buffer: BufferId, index: Index) -> Reg {
+        self.load_at(self.levels.len() - 1, buffer, index)
+    }
+
     fn load_at(&mut self, level: usize, buffer: BufferId, index: Index) -> Reg {
         let scalar = self.kernel.buffers[buffer.0 as usize].scalar;
         let reg = self.register(scalar.register(), level);

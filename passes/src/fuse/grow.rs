@@ -1,7 +1,7 @@
 //! Which nodes go together.
 
 use super::Groups;
-use gradc_ir::{Graph, Node, Op, Shape, UnaryOp, Value};
+use gradc_ir::{DType, Graph, Node, Op, Shape, UnaryOp, Value};
 
 /// Members of a group, at most: kernels stay small enough to compile quickly and to keep values in registers.
 const MOST_MEMBERS: usize = 48;
@@ -132,7 +132,8 @@ impl Growth<'_> {
             (Op::Reduce { axes, .. }, Frame::Map(over)) => {
                 let domain = self.graph.ty(node.operands[0]).shape.clone();
                 let rows = Frame::Rows { domain: domain.clone(), axes: axes.clone() };
-                let epilogue = shape == over && self.all_plain(value, host);
+                let inner = ends_with(axes, domain.rank());
+                let epilogue = inner && shape == over && self.all_plain(value, host);
                 let row = *over == domain
                     && ends_with(axes, domain.rank())
                     && self.only_broadcast(value, axes, over);
@@ -295,8 +296,11 @@ fn ends_with(axes: &[usize], rank: usize) -> bool {
     axes.last().is_some_and(|&axis| axis + 1 == rank)
 }
 
-/// Nodes that kernels of loops compute.
+/// Nodes that kernels of loops compute. Those of 16-bit floats stay alone: each of them rounds its result.
 fn is_member(node: &Node) -> bool {
+    if node.types.iter().any(|ty| matches!(ty.dtype, DType::F16 | DType::BF16)) {
+        return false;
+    }
     match &node.op {
         Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Cast(_) | Op::Mark(_) => true,
         Op::Iota { .. } | Op::Broadcast { .. } | Op::Transpose { .. } | Op::Reverse { .. } => true,
