@@ -16,6 +16,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
+/// Inputs of integers with at most so many elements are taken to decide on shapes and branches.
+const LARGEST_DECISION: usize = 16;
+
 /// What sees the graph after each pass.
 pub type Observer<'a> = Box<dyn FnMut(&Report, &Graph) + 'a>;
 
@@ -77,7 +80,7 @@ impl<'a> Compile<'a> {
     }
 
     /// Tells the value that an input will have. It is fixed as by [`Compile::input_value`] if the model cannot be
-    /// compiled otherwise, else only its shape counts.
+    /// compiled otherwise (shapes or branches depend on it), else only its shape counts.
     pub fn input_hint(mut self, input: impl Into<String>, value: Literal) -> Self {
         let input = input.into();
         self.lower.input_shapes.insert(input.clone(), value.shape().to_vec());
@@ -91,7 +94,8 @@ impl<'a> Compile<'a> {
         self
     }
 
-    /// What is differentiated by.
+    /// What is differentiated by. A tensor without a differentiable path to the target is an error if it was named
+    /// and something on the way has no gradient, or if no tensor has a path; else its gradient is zero, with a warning.
     pub fn wrt(mut self, wrt: Wrt) -> Self {
         self.wrt = wrt;
         self
@@ -275,17 +279,39 @@ impl<'a> Compile<'a> {
     }
 
     /// Lowers; inputs whose values turn out to be needed are fixed to the values told.
+    ///
+    /// Where it fails otherwise, a branch may be at fault that the told values would not take: then those of small
+    /// inputs of integers are fixed too.
     fn lower(&mut self) -> Result<Lowered> {
+        let mut first_error = None;
         loop {
-            match lower(self.model.onnx(), &self.lower) {
-                Err(frontend::Error::RuntimeValue { source_input: Some(input), .. })
-                    if self.known.contains_key(&input) && !self.lower.input_values.contains_key(&input) =>
+            let error = match lower(self.model.onnx(), &self.lower) {
+                Ok(lowered) => return Ok(lowered),
+                Err(error) => error,
+            };
+            let needed = match &error {
+                frontend::Error::RuntimeValue { source_input: Some(input), .. }
+                    if self.known.contains_key(input) =>
                 {
-                    if let Some(value) = self.known.remove(&input) {
-                        self.lower.input_values.insert(input, value);
-                    }
+                    vec![input.clone()]
                 }
-                other => return Ok(other?),
+                _ => {
+                    let deciding: Vec<String> = (self.known.iter())
+                        .filter(|(_, value)| !value.dtype().is_float())
+                        .filter(|(_, value)| value.shape().elements() <= LARGEST_DECISION)
+                        .map(|(input, _)| input.clone())
+                        .collect();
+                    let error = first_error.get_or_insert(error);
+                    if deciding.is_empty() {
+                        return Err(error.clone().into());
+                    }
+                    deciding
+                }
+            };
+            for input in needed {
+                if let Some(value) = self.known.remove(&input) {
+                    self.lower.input_values.insert(input, value);
+                }
             }
         }
     }
@@ -340,7 +366,8 @@ fn differentiate(
                 });
                 *value
             }
-            Gradient::NoPath { ended_at } if tensor.explicit || !any_path => {
+            // What the target does not depend on at all has a gradient that is 0, without doubt.
+            Gradient::NoPath { ended_at } if !any_path || (tensor.explicit && !ended_at.is_empty()) => {
                 let with_path = selected.iter().zip(&found).filter(|(_, found)| has_path(found));
                 let mut ended_at: Vec<_> =
                     ended_at.iter().filter_map(|&node| builder.origin(node).as_ref().map(node_of)).collect();

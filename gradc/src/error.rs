@@ -158,7 +158,7 @@ pub enum Error {
         /// Operator and name of the node that yields it.
         producer: Option<(String, String)>,
         /// The nearest tensor of floats that it is computed from.
-        source_tensor: Option<TensorInfo>,
+        source_tensor: Option<Box<TensorInfo>>,
     },
     /// A tensor to differentiate by carries no gradient.
     #[error("cannot differentiate with respect to {}: it is {dtype}", Quoted(name))]
@@ -328,7 +328,8 @@ impl Error {
             Error::LabelOutOfRange { .. } => "if labels count from 1, subtract 1 from each".to_owned(),
             Error::ElementOutOfRange { .. } => "indices count from 0, negative ones from the end".to_owned(),
             Error::IntegerTarget { source_tensor, .. } => match source_tensor {
-                Some(TensorInfo { name, ty }) => {
+                Some(source) => {
+                    let TensorInfo { name, ty } = &**source;
                     let suffix = if ty.shape.elements() == 1 { "" } else { ":argmax" };
                     format!(
                         "its float source is {} {ty}; try --target {}{suffix}",

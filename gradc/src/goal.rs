@@ -99,7 +99,7 @@ fn tensor<'l>(lowered: &'l Lowered, name: &str, catalog: &Catalog<'_>) -> Result
         name: name.to_owned(),
         dtype: x.dtype(),
         producer: catalog.producer(name).map(|node| (node.qualified_op_type(), node.name.clone())),
-        source_tensor: source.and_then(|name| types.info(&name)),
+        source_tensor: source.and_then(|name| types.info(&name)).map(Box::new),
     })
 }
 
@@ -172,7 +172,8 @@ fn number<'b>(
             let squares = (x * x).sum_all();
             // The gradient of a length of 0 is 0, not 0 * inf.
             let positive = squares.gt(squares.splat(0.0));
-            positive.select(positive.select(squares, squares.splat(1.0)).sqrt(), squares.splat(0.0))
+            // (What is neither, NaN, stays.)
+            positive.select(positive.select(squares, squares.splat(1.0)).sqrt(), squares)
         }
         Target::Loss(loss) => {
             let wanted = match losses::wanted_type(loss, &x.ty())? {

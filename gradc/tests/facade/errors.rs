@@ -98,6 +98,15 @@ fn a_missing_path_tells_where_the_paths_end() {
     // As one of a group it is zero, with a warning.
     let compiled = Compile::new(&model).target(Target::sum("y")).build().unwrap();
     assert_eq!(compiled.warnings()[0].to_string(), "«y:sum» does not depend on «prompt»: zeros");
+    // What the target does not depend on at all has a gradient of zero, beside others.
+    let compiled =
+        Compile::new(&model).target(Target::sum("apart")).wrt(Wrt::names(["x", "prompt"])).build().unwrap();
+    assert_eq!(compiled.warnings()[0].to_string(), "«apart:sum» does not depend on «x»: zeros");
+    let mut session = compiled.session();
+    session.set("x", &[1f32; 3]).unwrap();
+    session.set("prompt", &[1f32; 3]).unwrap();
+    session.run_grad().unwrap();
+    assert_eq!(session.grad::<f32>("x").unwrap().as_slice(), [0.0; 3]);
     expect(
         Compile::new(&model).target(Target::sum("apart")).wrt(Wrt::names(["x"])).build(),
         "GC0403",
