@@ -48,6 +48,7 @@ fn run(arguments: Arguments, terminal: &Terminal) -> Result<ExitCode> {
         Some(Command::Run(run)) => run.run(terminal),
         Some(Command::Grad(grad)) => grad.run(terminal),
         Some(Command::Check(check)) => check.run(terminal),
+        Some(Command::Demo(demo)) => demo.run(terminal),
         Some(Command::Completions(completions)) => completions.run(),
         None if arguments.version => commands::version::run(terminal),
         None => Err(Failure::usage("no command was given", "gradc --help lists the commands")),

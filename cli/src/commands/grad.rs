@@ -166,7 +166,7 @@ pub fn brackets(index: &[usize]) -> String {
 }
 
 /// What there is to say of a gradient.
-struct Summary {
+pub struct Summary {
     name: String,
     ty: gradc_ir::TensorType,
     l1: f64,
@@ -178,7 +178,7 @@ struct Summary {
 }
 
 impl Summary {
-    fn new(name: &str, array: &Literal) -> Summary {
+    pub fn new(name: &str, array: &Literal) -> Summary {
         let values = array.to_f64();
         let sizes: Vec<f64> = values.iter().map(|value| value.abs()).collect();
         let at = greatest(&sizes);
@@ -197,7 +197,7 @@ impl Summary {
         }
     }
 
-    fn row(&self) -> Vec<String> {
+    pub fn row(&self) -> Vec<String> {
         vec![
             format!("d/{}", Escaped(&self.name)),
             self.ty.to_string(),
@@ -212,7 +212,7 @@ impl Summary {
         ]
     }
 
-    fn json(&self) -> Json {
+    pub fn json(&self) -> Json {
         json!({
             "name": self.name,
             "dtype": self.ty.dtype.name(),

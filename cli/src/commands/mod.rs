@@ -3,6 +3,7 @@
 pub mod check;
 pub mod compile;
 pub mod completions;
+pub mod demo;
 pub mod grad;
 pub mod inspect;
 pub mod ops;
