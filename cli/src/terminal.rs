@@ -46,6 +46,13 @@ impl Terminal {
         }
     }
 
+    /// Says what takes long, to somebody who waits at a terminal.
+    pub fn progress(&self, text: &str) {
+        if self.verbosity >= 0 && io::stderr().is_terminal() {
+            self.say("1", "note", text);
+        }
+    }
+
     fn say(&self, style: &str, label: &str, text: &str) {
         let body = crate::words::wrap(&format!(": {text}"), 100, label.len(), "  ");
         let label = if styled() { format!("\x1b[{style}m{label}\x1b[0m") } else { label.to_owned() };

@@ -1,0 +1,8 @@
+//! The `gradc` command from outside: what it prints, writes and returns.
+
+mod commands;
+mod folder;
+mod mistakes;
+mod outputs;
+#[path = "../../../gradc/tests/support/mod.rs"]
+mod support;

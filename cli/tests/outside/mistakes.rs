@@ -1,0 +1,273 @@
+//! The commonest mistakes: each gives its message and exit code, and what the help says then works.
+
+use crate::folder::{Folder, image_model, picture, text_model};
+use crate::support::{Onnx, int};
+use gradc_ir::Literal;
+use std::fs;
+
+fn image() -> Folder {
+    let folder = Folder::new();
+    folder.model("m.onnx", image_model()).npy("x.npy", &picture());
+    folder
+}
+
+fn text() -> Folder {
+    let folder = Folder::new();
+    folder.model("m.onnx", text_model());
+    folder
+        .npy("ids.npy", &Literal::new([1, 3], &[1i64, 2, 3]))
+        .npy("mask.npy", &Literal::new([1, 3], &[1i64, 1, 0]));
+    folder
+}
+
+#[test]
+fn wrong_shape() {
+    let folder = image();
+    folder.npy("hwc.npy", &Literal::new([2, 2, 3], &[0f32; 12]));
+    folder.gradc("grad m.onnx --input input=@hwc.npy --target logits:argmax").fails(
+        4,
+        "error[GC0201]: input «input» has shape [2,2,3], the model wants f32[N,3,2,2]",
+        "the file looks like HWC without a batch: transpose(2,0,1)[None] before saving",
+    );
+    folder.gradc("grad m.onnx --input input=@x.npy --target logits:argmax").ok();
+}
+
+#[test]
+fn missing_input() {
+    let folder = text();
+    folder.gradc("run m.onnx --input input_ids=@ids.npy").fails(
+        4,
+        "error[GC0202]: no value for input «attention_mask» (i64[B,S])",
+        "given: input_ids. Add --input attention_mask=@attention_mask.npy, or attention_mask=ones to use all ones",
+    );
+    folder.gradc("run m.onnx --input input_ids=@ids.npy --input attention_mask=ones").ok();
+    folder.gradc("run m.onnx --input input_ids=@ids.npy --input atention_mask=ones").fails(
+        4,
+        "error[GC0202]: «atention_mask» is not an input",
+        "did you mean «attention_mask»?",
+    );
+}
+
+#[test]
+fn unknown_operators() {
+    let folder = Folder::new();
+    let model =
+        Onnx::new().input("x", "3").node("Relu", "x", "h").node("Frobnicate", "h", "y").output("y", "3");
+    folder.model("m.onnx", model);
+    folder.gradc("run m.onnx --input x=ones").fails(
+        5,
+        "error[GC0301]: 1 op type is not supported: Frobnicate ×1 («/y»)",
+        "cut the model before them",
+    );
+    folder.gradc("ops").ok();
+    assert!(folder.gradc("inspect m.onnx").ok().contains("1 op type not supported: Frobnicate ×1"));
+}
+
+#[test]
+fn unbound_dimension() {
+    let folder = image();
+    folder.gradc("grad m.onnx --input input=random --target logits:argmax").fails(
+        4,
+        "error[GC0203]: dimension «N» of input «input» is not bound",
+        "add --dim N=1",
+    );
+    folder.gradc("grad m.onnx --input input=random --target logits:argmax --dim N=1").ok();
+    folder.gradc("compile m.onnx --dim N=2").ok();
+}
+
+#[test]
+fn target_without_gradient() {
+    let folder = text();
+    let inputs = "--input input_ids=@ids.npy --input attention_mask=@mask.npy --wrt table";
+    folder.gradc(&format!("grad m.onnx {inputs} --target classes")).fails(
+        5,
+        "error[GC0401]: target «classes» is i64 (from ArgMax «/classes»): it has no gradient",
+        "its float source is «pooled» f32[1,2]; try --target pooled:argmax",
+    );
+    folder.gradc(&format!("grad m.onnx {inputs} --target pooled:argmax")).ok();
+}
+
+#[test]
+fn integer_wrt() {
+    let folder = text();
+    let inputs = "--input input_ids=@ids.npy --input attention_mask=@mask.npy --target pooled:argmax";
+    folder.gradc(&format!("grad m.onnx {inputs} --wrt input_ids")).fails(
+        5,
+        "error[GC0402]: cannot differentiate with respect to «input_ids»: it is i64",
+        "differentiate what it feeds instead: --wrt embedded",
+    );
+    folder.gradc(&format!("grad m.onnx {inputs} --wrt embedded")).ok();
+}
+
+#[test]
+fn ambiguous_target() {
+    let folder = image();
+    folder.gradc("grad m.onnx --input input=@x.npy").fails(
+        2,
+        "error[GC0101]: the output «logits» has 5 elements; a gradient needs one number",
+        "--target logits:argmax · logits[0,0] · logits:sum, or a weighting with --seed-grad logits=@v.npy",
+    );
+    folder.npy("v.npy", &Literal::new([1, 5], &[1f32, 0.0, 0.0, 2.0, 0.0]));
+    for target in
+        ["--target logits:argmax", "--target logits[0,0]", "--target logits:sum", "--seed-grad logits=@v.npy"]
+    {
+        folder.gradc(&format!("grad m.onnx --input input=@x.npy {target}")).ok();
+    }
+}
+
+#[test]
+fn corrupted_file() {
+    let folder = image();
+    let whole = fs::read(folder.0.join("m.onnx")).unwrap();
+    fs::write(folder.0.join("cut.onnx"), &whole[..whole.len() / 2]).unwrap();
+    folder.gradc("inspect cut.onnx").fails(
+        3,
+        "error[GC0302]: cut.onnx is not an ONNX model: protobuf ends in the middle of a field",
+        "it looks cut off: download it again",
+    );
+    folder.gradc("inspect x.npy").fails(
+        3,
+        "error[GC0302]: x.npy is not an ONNX model",
+        "did you swap the arguments?",
+    );
+    folder.gradc("inspect missing.onnx").fails(
+        3,
+        "error[GC0312]: cannot read missing.onnx",
+        "check the path",
+    );
+    folder.gradc("inspect m.onnx").ok();
+}
+
+#[test]
+fn wrong_element_type() {
+    let folder = image();
+    folder.npy("wide.npy", &Literal::new([1, 3, 2, 2], &[0.1f64; 12]));
+    folder.gradc("grad m.onnx --input input=@wide.npy --target logits:argmax").fails(
+        4,
+        "error[GC0204]: wide.npy holds f64, input «input» wants f32",
+        "add --cast (checks range and reports the largest rounding error), or save with x.astype(\"float32\")",
+    );
+    let cast = folder.gradc("grad m.onnx --input input=@wide.npy --target logits:argmax --cast");
+    assert!(cast.err.contains("the largest rounding error is 1.49e-09"), "{}", cast.err);
+    cast.ok();
+    let header = "{'descr': '|O', 'fortran_order': False, 'shape': (), }\n";
+    let mut pickled = b"\x93NUMPY\x01\x00".to_vec();
+    pickled.extend((header.len() as u16).to_le_bytes());
+    pickled.extend(header.as_bytes());
+    fs::write(folder.0.join("pickled.npy"), pickled).unwrap();
+    folder.gradc("run m.onnx --input input=@pickled.npy").fails(
+        4,
+        "error[GC0204]: pickled.npy holds pickled Python objects: refused",
+        "save plain numbers",
+    );
+}
+
+#[test]
+fn out_of_memory() {
+    let folder = image();
+    folder.gradc("grad m.onnx --input input=@x.npy --target logits:argmax --max-memory 100").fails(
+        6,
+        "error[GC0601]: a run needs",
+        "use smaller inputs, or raise --max-memory",
+    );
+    folder.gradc("grad m.onnx --input input=@x.npy --target logits:argmax --max-memory 1MiB").ok();
+}
+
+#[test]
+fn unknown_loss() {
+    let folder = image();
+    folder.gradc("grad m.onnx --input input=@x.npy --loss crossentropy --label 3").fails(
+        2,
+        "error[GC0102]: unknown loss «crossentropy»",
+        "did you mean ce?",
+    );
+    folder.gradc("grad m.onnx --input input=@x.npy --loss ce --label 3").ok();
+}
+
+#[test]
+fn label_out_of_range() {
+    let folder = image();
+    folder.gradc("grad m.onnx --input input=@x.npy --loss ce --label 5").fails(
+        4,
+        "error[GC0205]: label 5 is out of range: «logits» has 5 classes (0–4)",
+        "if labels count from 1, subtract 1 from each",
+    );
+    folder.gradc("grad m.onnx --input input=@x.npy --loss ce --labels 7").fails(
+        4,
+        "error[GC0205]: label 7",
+        "if labels count from 1, subtract 1 from each",
+    );
+    folder.gradc("grad m.onnx --input input=@x.npy --loss ce --label 4").ok();
+}
+
+#[test]
+fn no_path() {
+    let folder = Folder::new();
+    let model = Onnx::new()
+        .input("x", "3")
+        .input("prompt", "3")
+        .node_with("Cast", "prompt", "whole", &[int("to", 7)])
+        .node_with("Cast", "whole", "back", &[int("to", 1)])
+        .node("Mul", "x back", "y")
+        .output("y", "3");
+    folder.model("m.onnx", model);
+    let inputs = "--input x=1,2,3 --input prompt=3,2,1 --target y:sum";
+    folder.gradc(&format!("grad m.onnx {inputs} --wrt prompt,x")).fails(
+        5,
+        "error[GC0403]: «y:sum» does not depend on «prompt» through differentiable ops: all paths end at Cast",
+        "--wrt one of: x (1 have a path)",
+    );
+    folder.gradc(&format!("grad m.onnx {inputs} --wrt x")).ok();
+}
+
+#[test]
+fn misused_arguments() {
+    let folder = image();
+    assert_eq!(folder.gradc("grad").code, 2);
+    assert_eq!(folder.gradc("gard m.onnx").code, 2);
+    assert!(folder.gradc("gard m.onnx").err.contains("'grad'"));
+    assert_eq!(folder.gradc("run m.onnx --input input=@x.npy -O7").code, 2);
+    folder.gradc("run m.onnx --input input=@x.npy --no-pass fus").fails(
+        2,
+        "error[GC0107]: there is no pass «fus»",
+        "did you mean fuse?",
+    );
+    folder.gradc("run m.onnx --input input=x.npy").fails(
+        2,
+        "error[GC0107]: «x.npy» is not a value",
+        "to read the file, put @ before it: @x.npy",
+    );
+    folder.gradc("run m.onnx --input @x.npy").fails(
+        2,
+        "error[GC0107]: x.npy is an array without a name",
+        "say which input it is: --input input=@x.npy",
+    );
+    folder.gradc("run m.onnx --input input=1,2").fails(4, "error[GC0203]", "add --dim N=1");
+    folder.gradc("run m.onnx --input input=1,2 --dim N=1").fails(
+        4,
+        "error[GC0201]: 2 numbers are given for «input»",
+        "give 12 numbers",
+    );
+    folder.gradc("run m.onnx --input input=@x.npy --dim M=1").fails(
+        2,
+        "error[GC0107]: the model has no dimension «M»",
+        "its open dimensions are «N»",
+    );
+    folder.gradc("run m.onnx --input input=@x.npy --dim N=2").fails(
+        4,
+        "error[GC0201]: dimension «N» is 2",
+        "give every named dimension one length",
+    );
+}
+
+#[test]
+fn names_are_escaped() {
+    let folder = Folder::new();
+    let name = "\u{1b}]0;owned\u{7}";
+    let model = Onnx::new().input(name, "N").node("Relu", name, "y").output("y", "N");
+    folder.model("m.onnx", model);
+    for command in ["inspect m.onnx", "run m.onnx", "inspect m.onnx --json", "run m.onnx --json"] {
+        let outcome = folder.gradc(command);
+        assert!(!outcome.out.contains('\u{1b}') && !outcome.err.contains('\u{1b}'), "{command}");
+    }
+}
