@@ -7,6 +7,7 @@ use gradc_ir::{BinaryOp, Builder, Expr, Op, ScatterOp, Shape, Value};
 pub(super) const RULES: &[Rule] = &[
     rule("slice_of_slice", slice_of_slice),
     rule("slice_of_broadcast", slice_of_broadcast),
+    rule("slice_of_transpose", slice_of_transpose),
     rule("slice_of_concat", slice_of_concat),
     rule("slice_of_pad", slice_of_pad),
     rule("pad_of_pad", pad_of_pad),
@@ -50,6 +51,20 @@ fn slice_of_broadcast(site: &Site) -> Option<Value> {
     let own = |all: &[usize]| dims.iter().map(|&dim| all[dim]).collect::<Vec<_>>();
     let x = site.expr(inner.operands[0]).slice(&own(start), &own(limit), &own(step));
     Some(x.broadcast(site.shape(), dims).value())
+}
+
+/// Less is transposed after a slice than before.
+fn slice_of_transpose(site: &Site) -> Option<Value> {
+    let Op::Slice { start, limit, step } = site.op else { return None };
+    let inner = site.node(0);
+    let Op::Transpose { permutation } = &inner.op else { return None };
+    let own = |all: &[usize]| {
+        let mut axes = vec![0; all.len()];
+        permutation.iter().zip(all).for_each(|(&axis, &value)| axes[axis] = value);
+        axes
+    };
+    let x = site.expr(inner.operands[0]).slice(&own(start), &own(limit), &own(step));
+    Some(x.transpose(permutation).value())
 }
 
 /// A slice that lies in one part is a slice of that part.

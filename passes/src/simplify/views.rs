@@ -8,6 +8,7 @@ pub(super) const RULES: &[Rule] = &[
     rule("identity_view", identity_view),
     rule("reshape_of_reshape", reshape_of_reshape),
     rule("reshape_of_broadcast", reshape_of_broadcast),
+    rule("reshape_of_transpose", reshape_of_transpose),
     rule("transpose_of_transpose", transpose_of_transpose),
     rule("transpose_of_unit_axes", transpose_of_unit_axes),
     rule("transpose_of_broadcast", transpose_of_broadcast),
@@ -57,6 +58,22 @@ fn reshape_of_broadcast(site: &Site) -> Option<Value> {
     let dims: Option<Vec<usize>> =
         (0..own.rank()).filter(|&axis| own[axis] != 1).map(|axis| place(&dims[axis])).collect();
     Some(x.reshape(&without_unit_axes(&own)).broadcast(shape, &dims?).value())
+}
+
+/// Axes of length 1 vanish before a transpose, which then can meet what takes it.
+fn reshape_of_transpose(site: &Site) -> Option<Value> {
+    let Op::Reshape { shape } = site.op else { return None };
+    let inner = site.node(0);
+    let Op::Transpose { permutation } = &inner.op else { return None };
+    let x = site.expr(inner.operands[0]);
+    let own = x.shape();
+    let long = long_axes(&own);
+    if long.len() == own.rank() || *shape != without_unit_axes(&inner.ty().shape) {
+        return None;
+    }
+    let place = |axis: &usize| long.iter().position(|other| other == axis);
+    let order: Vec<usize> = permutation.iter().filter_map(place).collect();
+    Some(x.reshape(&without_unit_axes(&own)).transpose(&order).value())
 }
 
 fn transpose_of_transpose(site: &Site) -> Option<Value> {
