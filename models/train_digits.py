@@ -150,6 +150,9 @@ def main():
     floats = (held_bytes[samples] / 255).numpy()
     np.savez(FOLDER / "digits" / "samples.npz", image=floats, label=np.arange(10, dtype=np.int64))
     np.save(FOLDER / "digits" / "3.npy", floats[3:4])
+    three = torch.from_numpy(floats[3:4]).requires_grad_()
+    network(three).max().backward()
+    np.save(FOLDER / "digits" / "3.gradient.npy", three.grad.numpy())
     for digit, sample in enumerate(samples):
         Image.fromarray(held_bytes[sample, 0].numpy()).save(FOLDER / "digits" / f"{digit}.png", optimize=True)
         shown = np.exp(ours[sample] - ours[sample].max())

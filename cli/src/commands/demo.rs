@@ -26,7 +26,8 @@ macro_rules! pictures {
 /// A picture of each digit.
 const PICTURES: [&[u8]; 10] = pictures!(0 1 2 3 4 5 6 7 8 9);
 
-/// Try gradc on a small model and a picture that it carries: recognize a handwritten digit, and see which pixels count
+/// Try gradc on a small model and a picture that it carries: recognize a handwritten digit, and see which
+/// pixels count
 #[derive(Args, Debug)]
 #[command(after_long_help = "Examples:
   gradc demo
@@ -133,7 +134,8 @@ fn largest(strengths: &[f64]) -> f64 {
     strengths.iter().fold(f64::MIN_POSITIVE, |largest, strength| largest.max(strength.abs()))
 }
 
-/// The picture and, beside it, the gradient, in characters: `+` where light raises the score, `-` where it lowers it.
+/// The picture and, beside it, the gradient, in characters: `+` where light raises the score, `-` where it lowers
+/// it.
 fn sketch(pixels: &[f32], strengths: &[f64]) -> String {
     let largest = largest(strengths);
     let light = |level: f32| ["  ", "░░", "▒▒", "▓▓", "██"][((level * 4.99) as usize).min(4)];

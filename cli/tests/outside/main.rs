@@ -1,6 +1,7 @@
 //! The `gradc` command from outside: what it prints, writes and returns.
 
 mod commands;
+mod demo;
 mod folder;
 mod mistakes;
 mod outputs;
