@@ -1,6 +1,7 @@
 //! Parts: slices, paddings, concatenations, and indexing that is one of them.
 
 use super::site::Site;
+use super::views::{long_axes, long_lengths};
 use super::{Rule, rule};
 use gradc_ir::{BinaryOp, Builder, Expr, Op, ScatterOp, Shape, Value};
 
@@ -8,6 +9,7 @@ pub(super) const RULES: &[Rule] = &[
     rule("slice_of_slice", slice_of_slice),
     rule("slice_of_broadcast", slice_of_broadcast),
     rule("slice_of_transpose", slice_of_transpose),
+    rule("slice_of_reshape", slice_of_reshape),
     rule("slice_of_concat", slice_of_concat),
     rule("slice_of_pad", slice_of_pad),
     rule("pad_of_pad", pad_of_pad),
@@ -65,6 +67,24 @@ fn slice_of_transpose(site: &Site) -> Option<Value> {
     };
     let x = site.expr(inner.operands[0]).slice(&own(start), &own(limit), &own(step));
     Some(x.transpose(permutation).value())
+}
+
+/// Axes of length 1 come and go after a slice, which then meets what made the others.
+fn slice_of_reshape(site: &Site) -> Option<Value> {
+    let Op::Slice { start, limit, step } = site.op else { return None };
+    let inner = site.node(0);
+    let Op::Reshape { shape: middle } = &inner.op else { return None };
+    let x = site.expr(inner.operands[0]);
+    let shape = x.shape();
+    let cuts_unit_axis = (0..middle.rank()).any(|axis| middle[axis] == 1 && site.shape()[axis] != 1);
+    if cuts_unit_axis || long_lengths(middle) != long_lengths(&shape) {
+        return None;
+    }
+    let (mut starts, mut limits, mut steps) = (vec![0; x.rank()], vec![1; x.rank()], vec![1; x.rank()]);
+    for (from, to) in long_axes(middle).into_iter().zip(long_axes(&shape)) {
+        (starts[to], limits[to], steps[to]) = (start[from], limit[from], step[from]);
+    }
+    Some(x.slice(&starts, &limits, &steps).reshape(site.shape()).value())
 }
 
 /// A slice that lies in one part is a slice of that part.

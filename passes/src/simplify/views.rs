@@ -2,13 +2,14 @@
 
 use super::site::Site;
 use super::{Rule, rule};
-use gradc_ir::{Op, Shape, Value};
+use gradc_ir::{Expr, Op, Shape, Value};
 
 pub(super) const RULES: &[Rule] = &[
     rule("identity_view", identity_view),
     rule("reshape_of_reshape", reshape_of_reshape),
     rule("reshape_of_broadcast", reshape_of_broadcast),
     rule("reshape_of_transpose", reshape_of_transpose),
+    rule("transpose_of_reshape", transpose_of_reshape),
     rule("transpose_of_transpose", transpose_of_transpose),
     rule("transpose_of_unit_axes", transpose_of_unit_axes),
     rule("transpose_of_broadcast", transpose_of_broadcast),
@@ -60,20 +61,38 @@ fn reshape_of_broadcast(site: &Site) -> Option<Value> {
     Some(x.reshape(&without_unit_axes(&own)).broadcast(shape, &dims?).value())
 }
 
-/// Axes of length 1 vanish before a transpose, which then can meet what takes it.
+/// Axes of length 1 come and go outside of a transpose, which then meets what else moves the others.
 fn reshape_of_transpose(site: &Site) -> Option<Value> {
     let Op::Reshape { shape } = site.op else { return None };
     let inner = site.node(0);
     let Op::Transpose { permutation } = &inner.op else { return None };
     let x = site.expr(inner.operands[0]);
-    let own = x.shape();
-    let long = long_axes(&own);
-    if long.len() == own.rank() || *shape != without_unit_axes(&inner.ty().shape) {
+    let has_unit_axes = x.shape().contains(&1);
+    let fits = has_unit_axes && long_lengths(shape) == long_lengths(&inner.ty().shape);
+    fits.then(|| transposed_long(x, permutation).reshape(shape).value())
+}
+
+/// Two transposes with a change of axes of length 1 between them are one.
+fn transpose_of_reshape(site: &Site) -> Option<Value> {
+    let Op::Transpose { permutation } = site.op else { return None };
+    let inner = site.node(0);
+    let x = site.expr(*inner.operands.first()?);
+    let source = site.builder.node(x.value());
+    let fits = matches!(inner.op, Op::Reshape { .. })
+        && matches!(source.op, Op::Transpose { .. })
+        && long_lengths(&x.shape()) == long_lengths(&inner.ty().shape);
+    if !fits {
         return None;
     }
-    let place = |axis: &usize| long.iter().position(|other| other == axis);
-    let order: Vec<usize> = permutation.iter().filter_map(place).collect();
-    Some(x.reshape(&without_unit_axes(&own)).transpose(&order).value())
+    Some(transposed_long(site.operand(0), permutation).reshape(site.shape()).value())
+}
+
+/// The transpose of a value without its axes of length 1.
+fn transposed_long<'b>(x: Expr<'b>, permutation: &[usize]) -> Expr<'b> {
+    let long = long_axes(&x.shape());
+    let order: Vec<usize> =
+        permutation.iter().filter_map(|axis| long.iter().position(|other| other == axis)).collect();
+    x.reshape(&without_unit_axes(&x.shape())).transpose(&order)
 }
 
 fn transpose_of_transpose(site: &Site) -> Option<Value> {
@@ -167,7 +186,8 @@ pub(super) fn long_axes(shape: &Shape) -> Vec<usize> {
     (0..shape.rank()).filter(|&axis| shape[axis] != 1).collect()
 }
 
-fn long_lengths(shape: &Shape) -> Vec<usize> {
+/// The lengths of the axes that are not of length 1.
+pub(super) fn long_lengths(shape: &Shape) -> Vec<usize> {
     shape.iter().copied().filter(|&length| length != 1).collect()
 }
 
