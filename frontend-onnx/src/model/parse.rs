@@ -347,7 +347,8 @@ fn dim(proto: &proto::tensor_shape_proto::Dimension) -> Dim {
     use proto::tensor_shape_proto::dimension::Value;
     match &proto.value {
         Some(Value::DimValue(length)) => usize::try_from(*length).map_or(Dim::Unknown, Dim::Known),
-        Some(Value::DimParam(name)) if !name.is_empty() => Dim::Symbol(name.clone()),
+        // Some exporters write «?» for each length that they do not know.
+        Some(Value::DimParam(name)) if !name.is_empty() && name != "?" => Dim::Symbol(name.clone()),
         Some(Value::DimParam(_)) | None => Dim::Unknown,
     }
 }
