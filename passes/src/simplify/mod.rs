@@ -6,6 +6,7 @@
 //! - IEEE arithmetic is kept: `x * 0` is not 0, `x - x` is not 0, sums of three are not regrouped. Only the sign of a
 //!   zero may differ: `x + 0` is `x`.
 //! - Reductions may add in another order (their meaning leaves it open), and `n` equal terms may become one product.
+//!   A factor that all terms have may be taken out of a sum of products.
 //! - Weights that are constants may be scaled in advance, which rounds in another place.
 
 mod arithmetic;

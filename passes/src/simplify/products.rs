@@ -129,8 +129,9 @@ fn without_repeated_axes(site: &Site, dims: &DotDims, position: usize) -> Option
     let small = matches!(site.dtype(), DType::F16 | DType::BF16);
     let repeats = |axis: &usize| !own.contains(axis);
     let free: Vec<usize> = this.free.iter().copied().filter(repeats).collect();
-    let contract: Vec<usize> =
-        if small { vec![] } else { this.contract.iter().copied().filter(repeats).collect() };
+    // A sum of no terms is 0, whatever the other factor.
+    let sums = |axis: &usize| repeats(axis) && shape[*axis] > 0 && !small;
+    let contract: Vec<usize> = this.contract.iter().copied().filter(sums).collect();
     if free.is_empty() && contract.is_empty() {
         return None;
     }

@@ -37,8 +37,10 @@ fn channel_axis(site: &Site, value: Value) -> Option<usize> {
     match &node.op {
         Op::Binary(BinaryOp::Add | BinaryOp::Sub) => channel_axis(site, node.operands[0]),
         Op::Conv(conv) if conv.form == ConvForm::Forward => is_weight(site, node.operands[1]).then_some(1),
-        Op::Dot(_) => {
-            is_weight(site, node.operands[1]).then(|| node.ty().shape.rank().checked_sub(1)).flatten()
+        Op::Dot(dims) => {
+            let weights = node.operands[1];
+            let has_outputs = !dims.rhs_free(site.builder.ty(weights).shape.rank()).is_empty();
+            (has_outputs && is_weight(site, weights)).then(|| node.ty().shape.rank() - 1)
         }
         _ => None,
     }
