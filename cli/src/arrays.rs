@@ -77,12 +77,15 @@ fn the_key(path: &Path, key: Option<&str>, names: impl FnOnce() -> Vec<String>) 
     }
 }
 
+/// Arrays and their names.
+pub type Named = Vec<(String, Literal)>;
+
 /// The arrays of a file of many that are wanted, and the names of the others.
 pub fn load_named(
     path: &Path,
     limits: &Limits,
     wanted: impl Fn(&str) -> bool,
-) -> Result<(Vec<(String, Literal)>, Vec<String>)> {
+) -> Result<(Named, Vec<String>)> {
     match ending(path).as_str() {
         "npz" => {
             let mut archive = npz::Npz::open(path, limits)?;

@@ -181,7 +181,7 @@ impl Inputs {
 
     fn give(&mut self, input: &Declared, value: Value) -> Result<()> {
         if let Some(shape) = value.shape() {
-            self.bind(input, &shape.to_vec())?;
+            self.bind(input, shape)?;
         } else if let (Value::Numbers(numbers), Some([Dim::Symbol(_) | Dim::Unknown])) =
             (&value, input.dims.as_deref())
             && !self.shapes.contains_key(&input.name)

@@ -237,7 +237,7 @@ pub fn has_tensor(model: &Model, name: &str) -> bool {
 /// Splits `TENSOR=VALUE`; names may hold `=`.
 fn split_tensor<'a>(text: &'a str, tensors: &BTreeSet<String>) -> Result<(&'a str, &'a str)> {
     let splits = text.match_indices('=').map(|(position, _)| (&text[..position], &text[position + 1..]));
-    let known = splits.clone().filter(|(name, _)| tensors.contains(*name)).last();
+    let known = splits.clone().rfind(|(name, _)| tensors.contains(*name));
     known.or_else(|| splits.clone().next()).ok_or_else(|| {
         Failure::usage(format!("{} is not OUT=VALUE", Quoted(text)), "such as --seed-grad logits=@v.npy")
     })

@@ -174,19 +174,14 @@ impl Comparison {
         let difference = significant(largest, 2);
         let what = match wrong {
             0 => format!("largest difference {difference}"),
-            _ => format!("{} differ, by up to {difference}", count(wrong, "element", "elements")),
+            _ => format!("{}, by up to {difference}", count(wrong, "element differs", "elements differ")),
         };
         Comparison { name, passed: wrong == 0, what }
     }
 
     fn row(&self) -> Vec<String> {
         let verdict = if self.passed { "ok" } else { "MISMATCH" };
-        vec![
-            "test    ".trim().to_owned(),
-            Escaped(&self.name).to_string(),
-            verdict.to_owned(),
-            self.what.clone(),
-        ]
+        vec!["test".to_owned(), Escaped(&self.name).to_string(), verdict.to_owned(), self.what.clone()]
     }
 
     fn json(&self) -> Json {

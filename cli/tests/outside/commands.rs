@@ -157,7 +157,7 @@ fn run_compares_with_test_data() {
     fs::write(folder.0.join("output_0.pb"), tensor("y", &[2], &[-1.0, 2.1]).encode_to_vec()).unwrap();
     let outcome = folder.gradc("run m.onnx --test-data .");
     assert_eq!(outcome.code, 1);
-    assert!(outcome.out.contains("MISMATCH  1 element differ, by up to 0.1"), "{}", outcome.out);
+    assert!(outcome.out.contains("MISMATCH  1 element differs, by up to 0.1"), "{}", outcome.out);
 }
 
 #[test]
