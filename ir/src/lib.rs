@@ -4,8 +4,8 @@
 //! comfortably through [`Expr`] handles. This crate knows nothing of ONNX, of machine code or of files.
 
 mod builder;
-mod decompose;
 mod check;
+mod decompose;
 mod eval;
 mod expr;
 mod graph;
@@ -22,8 +22,8 @@ mod view;
 
 pub use builder::{Builder, inline, inline_all, rebuild};
 pub use check::{CheckError, CheckFault};
-pub use eval::{EvalError, Limits, eval, eval_op, eval_op_with, eval_with};
 pub use decompose::decompose;
+pub use eval::{EvalError, Limits, eval, eval_op, eval_op_with, eval_with};
 pub use expr::Expr;
 pub use graph::{Graph, Input, Node, Origin, Types, Value};
 pub use infer::{Fault, TypeError, infer};

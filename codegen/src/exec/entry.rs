@@ -44,7 +44,7 @@ pub(super) fn define<M: Module>(
     kernels: &[FuncId],
     options: &CompileOptions,
     name: &str,
-) -> Result<FuncId, ModuleError> {
+) -> Result<FuncId, Box<ModuleError>> {
     let pointer = module.target_config().pointer_type();
     let mut signature = module.make_signature();
     signature.params.push(AbiParam::new(pointer));
@@ -117,7 +117,7 @@ struct Entry<'a, M: Module> {
 }
 
 impl<M: Module> Entry<'_, M> {
-    fn steps(&mut self, steps: &[Step], top: bool) -> Result<(), ModuleError> {
+    fn steps(&mut self, steps: &[Step], top: bool) -> Result<(), Box<ModuleError>> {
         for (index, step) in steps.iter().enumerate() {
             if top {
                 self.step = index;
@@ -131,7 +131,7 @@ impl<M: Module> Entry<'_, M> {
         Ok(())
     }
 
-    fn one(&mut self, step: &Step) -> Result<(), ModuleError> {
+    fn one(&mut self, step: &Step) -> Result<(), Box<ModuleError>> {
         match step {
             Step::Kernel { kernel, arguments, cost } => self.kernel(*kernel, arguments, *cost),
             Step::Gemm { gemm, double, places } => {
@@ -166,7 +166,7 @@ impl<M: Module> Entry<'_, M> {
         }
     }
 
-    fn kernel(&mut self, index: usize, arguments: &[Place], cost: usize) -> Result<(), ModuleError> {
+    fn kernel(&mut self, index: usize, arguments: &[Place], cost: usize) -> Result<(), Box<ModuleError>> {
         let kernel = &self.program.kernels[index];
         let pointer = self.module.target_config().pointer_type();
         for (position, place) in arguments.iter().enumerate() {
@@ -203,7 +203,7 @@ impl<M: Module> Entry<'_, M> {
         name: &'static str,
         words: Vec<i64>,
         places: &[Place],
-    ) -> Result<(), ModuleError> {
+    ) -> Result<(), Box<ModuleError>> {
         let data = match self.descriptors.get(&words) {
             Some(data) => *data,
             None => {
@@ -226,7 +226,12 @@ impl<M: Module> Entry<'_, M> {
         self.call(name, &arguments, false).map(|_| ())
     }
 
-    fn call(&mut self, name: &str, arguments: &[Value], status: bool) -> Result<Option<Value>, ModuleError> {
+    fn call(
+        &mut self,
+        name: &str,
+        arguments: &[Value],
+        status: bool,
+    ) -> Result<Option<Value>, Box<ModuleError>> {
         debug_assert!(SYMBOLS.contains(&name), "{name} is a run-time function");
         let mut signature: Signature = self.module.make_signature();
         signature.params.extend(arguments.iter().map(|_| AbiParam::new(types::I64)));
@@ -239,7 +244,7 @@ impl<M: Module> Entry<'_, M> {
         Ok(status.then(|| self.builder.inst_results(call)[0]))
     }
 
-    fn repeat(&mut self, id: LoopId, trip: usize, body: &[Step]) -> Result<(), ModuleError> {
+    fn repeat(&mut self, id: LoopId, trip: usize, body: &[Step]) -> Result<(), Box<ModuleError>> {
         let (head, done) = (self.builder.create_block(), self.builder.create_block());
         let counter = self.builder.append_block_param(head, types::I64);
         let zero = self.builder.ins().iconst(types::I64, 0);

@@ -1,0 +1,168 @@
+//! ONNX's own tests through the whole of gradc: read, lowered, optimized, compiled, run, compared.
+//!
+//! `GRADC_ONNX_TESTS` names folders (separated by `:`), each holding one folder for each test (`model.onnx` and
+//! `test_data_set_0`): the folders `node`, `simple`, `pytorch-operator` and `pytorch-converted` under
+//! `onnx/backend/test/data` of the unzipped wheel of onnx 1.22.0. Without it nothing is tested, and that is said.
+//!
+//! `tests/conformance/<folder>.txt` lists the tests that pass. Every test listed there must pass, and every test that
+//! passes must be listed: `GRADC_BLESS=1` writes the list anew. All others are listed with the reason in a file whose
+//! path is printed.
+
+use gradc::{Compile, Model};
+use gradc_frontend_onnx::model::read_tensor_proto;
+use gradc_ir::Literal;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// As ONNX's own runner compares.
+const RELATIVE: f64 = 1e-3;
+const ABSOLUTE: f64 = 1e-7;
+
+/// Tests whose expected numbers hold rounding errors of their own where the exact result is 0, and their size.
+const NOISY: &[(&str, f64)] = &[("test_dft", 1e-5), ("test_stft", 1e-5)];
+
+enum Outcome {
+    Passed,
+    Failed(String),
+    Refused(String),
+}
+
+#[test]
+fn onnx_tests() {
+    let Ok(folders) = std::env::var("GRADC_ONNX_TESTS") else {
+        eprintln!("skipped: GRADC_ONNX_TESTS does not name the folders of ONNX's tests");
+        return;
+    };
+    let faults: Vec<String> = folders.split(':').flat_map(|folder| check_folder(Path::new(folder))).collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+fn check_folder(folder: &Path) -> Vec<String> {
+    let kind = name(folder);
+    let outcomes = run_all(folder);
+    let passed: BTreeSet<String> = (outcomes.iter())
+        .filter(|(_, outcome)| matches!(outcome, Outcome::Passed))
+        .map(|(name, _)| name.clone())
+        .collect();
+    let count = |fits: fn(&Outcome) -> bool| outcomes.values().filter(|outcome| fits(outcome)).count();
+    let failed = count(|outcome| matches!(outcome, Outcome::Failed(_)));
+    let refused = count(|outcome| matches!(outcome, Outcome::Refused(_)));
+    let mut list = String::new();
+    for (name, outcome) in &outcomes {
+        match outcome {
+            Outcome::Passed => {}
+            Outcome::Failed(why) => writeln!(list, "failed   {name}: {why}").expect("a string takes all"),
+            Outcome::Refused(why) => writeln!(list, "refused  {name}: {why}").expect("a string takes all"),
+        }
+    }
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("onnx-{kind}.txt"));
+    std::fs::write(&path, list).expect("the list can be written");
+    eprintln!("{kind}: {} passed, {failed} failed, {refused} refused of {}", passed.len(), outcomes.len());
+    eprintln!("failed and refused ones are listed in {}", path.display());
+    compare_with_manifest(&kind, &passed)
+}
+
+fn compare_with_manifest(kind: &str, passed: &BTreeSet<String>) -> Vec<String> {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("conformance/{kind}.txt"));
+    if std::env::var_os("GRADC_BLESS").is_some() {
+        let text: String = passed.iter().map(|name| format!("{name}\n")).collect();
+        std::fs::write(&manifest, text).expect("the manifest can be written");
+        return Vec::new();
+    }
+    let text = std::fs::read_to_string(&manifest).unwrap_or_default();
+    let listed: BTreeSet<String> = text.lines().map(str::to_string).collect();
+    let lost = listed.difference(passed).map(|name| format!("{kind}/{name} passed once and does not now"));
+    let gained = passed.difference(&listed).map(|name| format!("{kind}/{name} passes: bless the manifest"));
+    lost.chain(gained).collect()
+}
+
+fn run_all(folder: &Path) -> BTreeMap<String, Outcome> {
+    let mut tests: Vec<PathBuf> = std::fs::read_dir(folder)
+        .expect("the folder of tests can be read")
+        .map(|entry| entry.expect("the folder can be listed").path())
+        .filter(|path| path.join("model.onnx").is_file())
+        .collect();
+    tests.sort();
+    let next = AtomicUsize::new(0);
+    let outcomes: Mutex<BTreeMap<String, Outcome>> = Mutex::default();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(path) = tests.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let outcome = catch_unwind(AssertUnwindSafe(|| run(path)))
+                        .unwrap_or_else(|_| Outcome::Failed("panicked".to_string()));
+                    outcomes.lock().expect("no panic inside").insert(name(path), outcome);
+                }
+            });
+        }
+    });
+    outcomes.into_inner().expect("no panic inside")
+}
+
+fn run(folder: &Path) -> Outcome {
+    let (Ok(inputs), Ok(expected)) = (tensors(folder, "input"), tensors(folder, "output")) else {
+        return Outcome::Refused("the data holds elements that are no plain numbers".to_string());
+    };
+    let outputs = match outputs(folder, &inputs) {
+        Ok(outputs) => outputs,
+        Err(error) => return Outcome::Refused(format!("{}: {error}", error.code())),
+    };
+    if outputs.len() != expected.len() {
+        return Outcome::Failed(format!("{} outputs, expected {}", outputs.len(), expected.len()));
+    }
+    let noisy = NOISY.iter().find(|(test, _)| name(folder).starts_with(test));
+    let absolute = noisy.map_or(ABSOLUTE, |(_, noise)| *noise);
+    let wrong = outputs.iter().zip(&expected).find_map(|(got, wanted)| difference(got, wanted, absolute));
+    wrong.map_or(Outcome::Passed, Outcome::Failed)
+}
+
+fn outputs(folder: &Path, inputs: &[Literal]) -> gradc::Result<Vec<Literal>> {
+    let model = Model::load(folder.join("model.onnx"))?;
+    let names: Vec<String> = model.inputs().into_iter().map(|input| input.name).collect();
+    let mut compile = Compile::new(&model).forward_only();
+    for (name, value) in names.iter().zip(inputs) {
+        compile = compile.input_hint(name, value.clone());
+    }
+    let compiled = compile.build()?;
+    let mut session = compiled.session();
+    for (name, value) in names.iter().zip(inputs) {
+        if compiled.inputs().iter().any(|input| input.name == *name) {
+            session.set_literal(name, value)?;
+        }
+    }
+    session.run()?;
+    compiled.outputs().iter().map(|output| session.output_literal(&output.name)).collect()
+}
+
+fn tensors(folder: &Path, kind: &str) -> Result<Vec<Literal>, gradc_frontend_onnx::Error> {
+    let path = |position: usize| folder.join(format!("test_data_set_0/{kind}_{position}.pb"));
+    (0..)
+        .map(path)
+        .take_while(|path| path.is_file())
+        .map(|path| read_tensor_proto(std::fs::read(path).expect("the tensor can be read"))?.to_literal())
+        .collect()
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// What is different, where something is.
+fn difference(got: &Literal, wanted: &Literal, absolute: f64) -> Option<String> {
+    if got.ty() != wanted.ty() {
+        return Some(format!("is {}, expected {}", got.ty(), wanted.ty()));
+    }
+    let close = |got: f64, wanted: f64| {
+        got == wanted
+            || got.is_nan() && wanted.is_nan()
+            || (got - wanted).abs() <= absolute + RELATIVE * wanted.abs()
+    };
+    let (got, wanted) = (got.to_f64(), wanted.to_f64());
+    let first = got.iter().zip(&wanted).position(|(got, wanted)| !close(*got, *wanted))?;
+    Some(format!("differs at {first}: {}, expected {}", got[first], wanted[first]))
+}
