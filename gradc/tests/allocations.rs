@@ -1,5 +1,7 @@
 //! No heap allocation per run after the first. Without the usual harness, whose threads allocate at any time.
 
+#![allow(clippy::print_stdout, reason = "the answer to a test runner")]
+
 mod support;
 
 use gradc::{Compile, Inputs, Outputs, Target, Wrt};
@@ -37,6 +39,13 @@ fn allocations(mut run: impl FnMut()) -> usize {
 }
 
 fn main() {
+    // What test runners ask for before they run anything.
+    if std::env::args().any(|argument| argument == "--list") {
+        if !std::env::args().any(|argument| argument == "--ignored") {
+            println!("runs_do_not_allocate: test");
+        }
+        return;
+    }
     let model = classifier().model();
     let compiled = Compile::new(&model)
         .bind("N", 16)

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -65,14 +66,24 @@ impl Team {
             left: Condvar::new(),
         });
         let mut workers = Vec::new();
+        let (started, starts) = mpsc::channel();
         for worker in 1..threads.max(1) {
-            let shared = shared.clone();
+            let (shared, started) = (shared.clone(), started.clone());
             let builder = thread::Builder::new().name(format!("gradc-{worker}"));
-            match builder.spawn(move || shared.work(worker)) {
+            let work = move || {
+                // The receiver waits for it; were it gone, nobody would wait.
+                let _ = started.send(());
+                drop(started);
+                shared.work(worker);
+            };
+            match builder.spawn(work) {
                 Ok(handle) => workers.push(handle),
                 Err(_) => break,
             }
         }
+        // A thread allocates as it starts: that belongs here, and not into somebody's first runs.
+        drop(started);
+        starts.iter().take(workers.len()).for_each(drop);
         Team { shared, workers }
     }
 
