@@ -18,13 +18,16 @@ pub enum Emit {
     Plan,
     /// The kernels as the code generator's input.
     Clif,
+    /// The kernels as assembly.
+    Asm,
     /// The graph after the passes, for Graphviz.
     Dot,
 }
 
 impl Emit {
     /// All forms.
-    pub const ALL: [Emit; 6] = [Emit::Ir, Emit::IrOptimized, Emit::Loops, Emit::Plan, Emit::Clif, Emit::Dot];
+    pub const ALL: [Emit; 7] =
+        [Emit::Ir, Emit::IrOptimized, Emit::Loops, Emit::Plan, Emit::Clif, Emit::Asm, Emit::Dot];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
@@ -34,6 +37,7 @@ impl Emit {
             Emit::Loops => "loops",
             Emit::Plan => "mem",
             Emit::Clif => "clif",
+            Emit::Asm => "asm",
             Emit::Dot => "dot",
         }
     }
@@ -70,6 +74,7 @@ impl CompiledModel {
                 text
             }
             Emit::Clif => gradc_codegen::clif(program()?).map_err(refused)?,
+            Emit::Asm => gradc_codegen::assembly(program()?).map_err(refused)?,
         })
     }
 }

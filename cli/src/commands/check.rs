@@ -168,45 +168,85 @@ impl Check {
     }
 
     /// Steps through a tensor, element by element or along random directions.
+    ///
+    /// At a kink several numbers are a gradient, and with several kinks at one point (ties under overlapping windows,
+    /// say) not all of them lie between the slopes on both sides. So what does not agree is judged once more a little
+    /// beside the point, with the gradient there: if that agrees, the point is a kink.
     fn differences(&self, session: &mut Session, name: &str, gradient: &Literal) -> Result<Differences> {
-        let gradient = gradient.to_f64();
         let original = session.input_literal(name)?.to_f64();
         let shape = session.input_literal(name)?.shape().clone();
-        session.run()?;
-        let middle = session.target_value().unwrap_or(f64::NAN);
-        let scale = gradient.iter().fold(0f64, |largest, value| largest.max(value.abs()));
         let all = original.len() <= self.elements;
-        let mut random = Random::new(7, name);
+        let probes: Vec<Probe> = match all {
+            true => (0..original.len()).map(Probe::Element).collect(),
+            false => {
+                let mut random = Random::new(7, name);
+                let mut direction = || original.iter().map(|_| random.normal()).collect();
+                (0..DIRECTIONS).map(|_| Probe::Direction(direction())).collect()
+            }
+        };
+        let verdicts = self.verdicts(session, name, &original, &gradient.to_f64(), &probes)?;
+        let beside = match verdicts.iter().any(Verdict::differs) {
+            true => self.verdicts_beside(session, name, &original, &probes)?,
+            false => Vec::new(),
+        };
         let mut result = Differences { elements: original.len(), all, ..Differences::default() };
-        for step in 0..if all { original.len() } else { DIRECTIONS } {
-            let probe = match all {
-                true => Probe::Element(step),
-                false => Probe::Direction(original.iter().map(|_| random.normal()).collect()),
+        for (position, (verdict, probe)) in verdicts.into_iter().zip(&probes).enumerate() {
+            let place = match probe {
+                Probe::Element(element) => format!("at {}", brackets(&index_of(&shape, *element))),
+                Probe::Direction(_) => format!("along random direction {position}"),
             };
-            let expected: f64 = match &probe {
-                Probe::Element(position) => gradient[*position],
-                Probe::Direction(direction) => gradient.iter().zip(direction).map(|(g, d)| g * d).sum(),
-            };
-            let size = match &probe {
-                Probe::Element(position) => original[*position].abs().max(1.0),
-                Probe::Direction(_) => {
-                    (original.iter().map(|x| x * x).sum::<f64>() / original.len() as f64).sqrt().max(1.0)
-                }
-            };
-            let mut measure = |h: f64| -> Result<(f64, f64)> {
-                let above = value_at(session, name, &original, &probe, h)?;
-                let below = value_at(session, name, &original, &probe, -h)?;
-                Ok((above, below))
-            };
-            let verdict = self.judge(expected, middle, scale, self.eps * size, &mut measure)?;
-            let place = match &probe {
-                Probe::Element(position) => format!("at {}", brackets(&index_of(&shape, *position))),
-                Probe::Direction(_) => format!("along random direction {step}"),
-            };
-            result.add(verdict, &place);
+            let is_kink = verdict.differs() && beside.get(position).is_some_and(|beside| !beside.differs());
+            result.add(if is_kink { Verdict::Kink } else { verdict }, &place);
         }
         session.input_mut::<f64>(name)?.copy_from_slice(&original);
         Ok(result)
+    }
+
+    /// The verdicts at a point a little beside another, with the gradient there.
+    fn verdicts_beside(
+        &self,
+        session: &mut Session,
+        name: &str,
+        point: &[f64],
+        probes: &[Probe],
+    ) -> Result<Vec<Verdict>> {
+        let mut random = Random::new(11, name);
+        let beside: Vec<f64> = point.iter().map(|x| x + 1e-3 * x.abs().max(1.0) * random.normal()).collect();
+        session.input_mut::<f64>(name)?.copy_from_slice(&beside);
+        session.run_grad()?;
+        let gradient = session.grad_literal(name)?.to_f64();
+        self.verdicts(session, name, &beside, &gradient, probes)
+    }
+
+    /// Holds the gradient at a point against differences around it.
+    fn verdicts(
+        &self,
+        session: &mut Session,
+        name: &str,
+        point: &[f64],
+        gradient: &[f64],
+        probes: &[Probe],
+    ) -> Result<Vec<Verdict>> {
+        session.input_mut::<f64>(name)?.copy_from_slice(point);
+        session.run()?;
+        let middle = session.target_value().unwrap_or(f64::NAN);
+        let scale = gradient.iter().fold(0f64, |largest, value| largest.max(value.abs()));
+        let verdict = |probe: &Probe| {
+            let (expected, size) = match probe {
+                Probe::Element(position) => (gradient[*position], point[*position].abs().max(1.0)),
+                Probe::Direction(direction) => (
+                    gradient.iter().zip(direction).map(|(g, d)| g * d).sum(),
+                    (point.iter().map(|x| x * x).sum::<f64>() / point.len() as f64).sqrt().max(1.0),
+                ),
+            };
+            let mut measure = |h: f64| -> Result<(f64, f64)> {
+                let above = value_at(session, name, point, probe, h)?;
+                let below = value_at(session, name, point, probe, -h)?;
+                Ok((above, below))
+            };
+            self.judge(expected, middle, scale, self.eps * size, &mut measure)
+        };
+        probes.iter().map(verdict).collect()
     }
 
     /// Holds an expected derivative against differences of some step, and of smaller ones where it does not agree.
@@ -342,6 +382,12 @@ enum Verdict {
     Agrees(f64),
     Kink,
     Differs { relative: f64, expected: f64, central: f64 },
+}
+
+impl Verdict {
+    fn differs(&self) -> bool {
+        matches!(self, Verdict::Differs { .. })
+    }
 }
 
 /// What the finite differences of one tensor say.

@@ -37,7 +37,7 @@ pub struct CompileCommand {
     pub goal: GoalArguments,
     #[command(flatten)]
     pub build: BuildArguments,
-    /// Write forms of the program: ir, ir-opt, loops, mem, clif, dot
+    /// Write forms of the program: ir, ir-opt, loops, mem, clif, asm, dot
     #[arg(long, value_name = "FORM,...", value_delimiter = ',', help_heading = "Compile")]
     pub emit: Vec<String>,
     /// Print the graph after this pass to standard error, such as --print-after simplify
@@ -201,6 +201,7 @@ fn ending(form: Emit) -> String {
         Emit::IrOptimized => "opt.gir".to_owned(),
         Emit::Loops => "loops".to_owned(),
         Emit::Clif => "clif".to_owned(),
+        Emit::Asm => "s".to_owned(),
         Emit::Dot => "dot".to_owned(),
         form => format!("{}.txt", form.name()),
     }

@@ -206,6 +206,16 @@ fn check_of_integers_takes_random_inputs() {
     assert!(text.contains("table") && text.contains("PASS     1 of 1"), "{text}");
 }
 
+/// The flat background of a picture ties many pooling windows at once.
+#[test]
+fn check_tells_ties_from_faults() {
+    let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../models");
+    let picture =
+        format!("check {models}/digits.onnx --input image=@{models}/digits/3.npy --target logits:argmax");
+    let text = Folder::new().gradc(&picture).ok();
+    assert!(text.contains("PASS     7 of 7") && text.contains("crossed a kink"), "{text}");
+}
+
 #[test]
 fn compile_reports_and_emits() {
     let folder = image();
@@ -216,8 +226,8 @@ fn compile_reports_and_emits() {
     let json = folder.gradc("compile m.onnx --dim N=1 --json").json();
     assert_eq!(json["schema"], "gradc.compile/1");
     assert!(folder.gradc("compile m.onnx --dim N=1 --emit ir").ok().starts_with("graph @"));
-    folder.gradc("compile m.onnx --dim N=1 --emit ir,loops,mem,dot,clif -o .").ok();
-    for file in ["m.gir", "m.loops", "m.mem.txt", "m.dot", "m.clif"] {
+    folder.gradc("compile m.onnx --dim N=1 --emit ir,loops,mem,dot,clif,asm -o .").ok();
+    for file in ["m.gir", "m.loops", "m.mem.txt", "m.dot", "m.clif", "m.s"] {
         assert!(folder.files().contains(&file.to_owned()), "{file}");
     }
     folder.gradc("compile m.onnx --dim N=1 --emit frob").fails(

@@ -38,6 +38,7 @@ mod tests;
 mod trigonometry;
 
 use cranelift_codegen::Context;
+use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::ir::types::I64;
 use cranelift_codegen::ir::{AbiParam, Signature};
 use cranelift_codegen::isa::TargetIsa;
@@ -95,6 +96,16 @@ pub fn define_kernel(
 /// The CLIF of a kernel before optimization.
 pub fn clif_text(module: &mut dyn Module, kernel: &Kernel) -> Result<String, EmitError> {
     Ok(build(module, kernel)?.func.display().to_string())
+}
+
+/// The assembly of a kernel, as the code generator prints it, after optimization.
+pub fn assembly_text(module: &mut dyn Module, kernel: &Kernel) -> Result<String, EmitError> {
+    let mut context = build(module, kernel)?;
+    context.set_disasm(true);
+    let code = context
+        .compile(module.isa(), &mut ControlPlane::default())
+        .map_err(|error| EmitError::Module(Box::new(ModuleError::Compilation(error.inner))))?;
+    Ok(code.vcode.clone().unwrap_or_default())
 }
 
 fn build(module: &mut dyn Module, kernel: &Kernel) -> Result<Context, EmitError> {

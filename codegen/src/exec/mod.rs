@@ -4,7 +4,8 @@ mod entry;
 mod machine;
 mod sort;
 
-use crate::emit::{self, IsaOptions};
+use crate::emit::{self, EmitError, IsaOptions};
+use crate::loops::Kernel;
 use crate::lower::lower;
 use crate::program::{Origins, Program};
 use crate::{CodegenError, RunError};
@@ -102,13 +103,25 @@ pub fn define_program<M: Module>(
 
 /// The kernels of a program as Cranelift's input for this machine, before its optimizations.
 pub fn clif(program: &Program) -> Result<String, CodegenError> {
+    kernel_texts(program, emit::clif_text)
+}
+
+/// The kernels of a program as assembly of this machine.
+pub fn assembly(program: &Program) -> Result<String, CodegenError> {
+    kernel_texts(program, emit::assembly_text)
+}
+
+fn kernel_texts(
+    program: &Program,
+    print: impl Fn(&mut dyn Module, &Kernel) -> Result<String, EmitError>,
+) -> Result<String, CodegenError> {
     let isa = emit::host_isa(IsaOptions::jit())?;
     let mut builder = JITBuilder::with_isa(isa, default_libcall_names());
     emit::register_runtime(&mut builder);
     let mut module = JITModule::new(builder);
     let mut text = String::new();
-    for kernel in &program.kernels {
-        text.push_str(&format!("; {}\n{}\n", kernel.name, emit::clif_text(&mut module, kernel)?));
+    for (position, kernel) in program.kernels.iter().enumerate() {
+        text.push_str(&format!("; k{position} {}\n{}\n", kernel.name, print(&mut module, kernel)?));
     }
     Ok(text)
 }
