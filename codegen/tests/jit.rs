@@ -257,6 +257,38 @@ fn convolutions() {
     }
 }
 
+/// Small sizes, where some phases of a stride have no position at all.
+#[test]
+fn convolutions_of_small_sizes() {
+    let mut tried = 0;
+    for (length, kernel, stride) in (0..36).map(|case| (case % 4 + 1, case / 4 % 3 + 1, case / 12 + 1)) {
+        for (dilation, pad) in [(1, 0), (1, 1), (2, 1), (1, 2), (3, 2)] {
+            let reach = (kernel - 1) * dilation + 1;
+            let padded: usize = length + 2 * pad;
+            let Some(room) = padded.checked_sub(reach) else { continue };
+            let op = |form| ConvOp {
+                form,
+                input: vec![length, 3],
+                kernel: vec![kernel, 2],
+                output: vec![room / stride + 1, 2],
+                stride: vec![stride, 1],
+                dilation: vec![dilation, 1],
+                pad_low: vec![pad as i64, 0],
+                groups: 1,
+            };
+            let (x, w, y) = ([2, 2, length, 3], [3, 2, kernel, 2], [2, 3, room / stride + 1, 2]);
+            for (form, a, b) in [(ConvForm::Forward, x, w), (ConvForm::Input, y, w), (ConvForm::Weight, x, y)]
+            {
+                check(&graph(&[(DType::F32, &a), (DType::F32, &b)], |builder, values| {
+                    vec![builder.build(Op::Conv(op(form)), values).value()]
+                }));
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried > 300, "{tried}");
+}
+
 #[test]
 fn windows() {
     let window = |kind| WindowOp {

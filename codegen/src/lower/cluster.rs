@@ -8,7 +8,7 @@ use super::nest::{Nest, affine, flatten};
 use super::rows::Rows;
 use super::scalars;
 use crate::loops::{Access, BinaryOp, BufferId, CompareOp, Condition, Index, Kernel, Reg, Scalar, ScalarOp};
-use gradc_ir::{Graph, Node, Op, ReduceOp, Shape, Value};
+use gradc_ir::{DType, Graph, Node, Op, ReduceOp, Shape, Value};
 
 /// The nest of a body, with what the emission of values needs.
 pub(super) struct Cluster<'g> {
@@ -129,7 +129,10 @@ impl<'g> Cluster<'g> {
                 self.nest.operation(register, ScalarOp::Unary(scalars::unary(*op)), &[x])
             }
             (Op::Binary(op), Some(x)) => {
-                let (a, b) = (self.value(x, at), self.value(node.operands[1], at));
+                let (a, mut b) = (self.value(x, at), self.value(node.operands[1], at));
+                if *op == gradc_ir::BinaryOp::Shr && ty.dtype.is_signed_integer() {
+                    b = self.within_width(ty.dtype, b);
+                }
                 self.nest.binary(scalars::binary(*op, ty.dtype), a, b)
             }
             (Op::Compare(op), Some(x)) => {
@@ -214,6 +217,17 @@ impl<'g> Cluster<'g> {
             rest = self.nest.binary(BinaryOp::Div, rest, length);
         }
         inner
+    }
+
+    /// A distance that shifts as far as one beyond the width, or below 0, does: so far that the sign alone is left.
+    fn within_width(&mut self, dtype: DType, distance: Reg) -> Reg {
+        let scalar = scalars::scalar(dtype);
+        let last = self.nest.constant(scalar, scalars::number(dtype, dtype.size() as f64 * 8.0 - 1.0));
+        let zero = self.nest.constant(scalar, scalars::number(dtype, 0.0));
+        let below = self.nest.compare(CompareOp::Lt, distance, zero);
+        let above = self.nest.compare(CompareOp::Gt, distance, last);
+        let beyond = self.nest.binary(BinaryOp::Or, below, above);
+        self.nest.select(beyond, last, distance)
     }
 
     fn integer(&mut self, value: i64) -> Reg {

@@ -174,9 +174,12 @@ impl Shape {
         }
     }
 
-    /// The offset in the source of a tap of a part, for its first position.
+    /// The offset in the source of a tap of a part, for its first position; 0 where the part has none.
     pub fn tap_offset(&self, part: &Part, tap: usize) -> usize {
         let at = part.tap(tap);
+        if part.columns() == 0 {
+            return 0;
+        }
         if self.form != ConvForm::InputGradient {
             return self.source.tap(at);
         }
