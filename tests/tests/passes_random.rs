@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{difference, run_compiled};
+use common::{difference_within, run_compiled, tolerances};
 use gradc_ir::testing::{RandomOptions, random_graph};
 use gradc_ir::{Graph, Literal, Op, eval};
 use gradc_passes::{Fuse, Pass, Selection, by_name, names, pipeline, run_passes, simplify_counting};
@@ -24,7 +24,7 @@ fn interpreted(graph: &Graph, inputs: &[Literal]) -> Vec<Literal> {
 }
 
 fn check(what: &str, got: &[Literal], expected: &[Literal], before: &Graph, after: &Graph) {
-    if let Some(difference) = difference(got, expected) {
+    if let Some(difference) = difference_within(got, expected, &tolerances(before)) {
         panic!("{what}: {difference}\nbefore:\n{before}\nafter:\n{after}");
     }
 }
