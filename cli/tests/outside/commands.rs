@@ -230,6 +230,8 @@ fn compile_reports_and_emits() {
     for file in ["m.gir", "m.loops", "m.mem.txt", "m.dot", "m.clif", "m.s"] {
         assert!(folder.files().contains(&file.to_owned()), "{file}");
     }
+    let assembly = folder.gradc("compile m.onnx --dim N=1 --emit asm").ok();
+    assert!(assembly.contains("; k0 ") && assembly.contains("ret"), "{assembly}");
     folder.gradc("compile m.onnx --dim N=1 --emit frob").fails(
         2,
         "error[GC0107]: «frob» is no form",
