@@ -11,7 +11,7 @@
 //!
 //! Transcendental `f32` functions are straight code ([`ULP_BOUNDS`]); the rest (all of `f64`,
 //! `tan`, `rem`, `atan2`, ...) are calls of functions in [`runtime`], by the symbols of
-//! [`runtime::symbols`]. [`register_runtime`] makes them known to a JIT module.
+//! [`gradc_runtime::symbols`]. [`register_runtime`] makes them known to a JIT module.
 //!
 //! # Lanes
 //!
@@ -30,9 +30,7 @@ mod memory;
 mod nest;
 mod ops;
 mod power;
-pub mod runtime;
 mod scalar;
-mod special;
 #[cfg(test)]
 mod tests;
 mod trigonometry;
@@ -47,6 +45,7 @@ use cranelift_jit::JITBuilder;
 use cranelift_module::{FuncId, Linkage, Module, ModuleError};
 use thiserror::Error;
 
+pub use gradc_runtime::scalar as runtime;
 pub use isa::{IsaOptions, baseline_isa, host_isa};
 pub use math::ULP_BOUNDS;
 
@@ -126,5 +125,5 @@ fn build(module: &mut dyn Module, kernel: &Kernel) -> Result<Context, EmitError>
 
 /// Makes the runtime functions known to a JIT module.
 pub fn register_runtime(builder: &mut JITBuilder) {
-    builder.symbols(runtime::symbols());
+    builder.symbols(gradc_runtime::symbols());
 }

@@ -12,6 +12,8 @@ use cranelift_codegen::ir::{
 };
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{DataDescription, FuncId, Linkage, Module, ModuleError};
+use gradc_ir::DType;
+use gradc_runtime::SortKey;
 use std::collections::HashMap;
 
 /// The symbols of the run-time functions that an entry function calls.
@@ -26,7 +28,7 @@ pub(super) const SYMBOLS: [&str; 8] = [
     "gradc_rt_copy",
 ];
 
-/// Where the fields of a frame lie, in bytes: see `machine::Frame`.
+/// Where the fields of a frame lie, in bytes: see [`gradc_runtime::Frame`].
 pub(super) const FRAME_EXTERNALS: i32 = 0;
 /// See [`FRAME_EXTERNALS`].
 pub(super) const FRAME_ARENA: i32 = 8;
@@ -154,7 +156,8 @@ impl<M: Module> Entry<'_, M> {
                 self.described(name, words, places)
             }
             Step::ArgSort { dtype, lines, length, descending, places } => {
-                let words = vec![*dtype as i64, *lines as i64, *length as i64, i64::from(*descending)];
+                let words =
+                    vec![sort_key(*dtype) as i64, *lines as i64, *length as i64, i64::from(*descending)];
                 self.described("gradc_rt_sort", words, places)
             }
             Step::Copy { from, to, bytes } => {
@@ -295,6 +298,24 @@ fn grain(kernel: &Kernel, extent: usize, cost: usize) -> usize {
     let lanes =
         matches!(kernel.body.first(), Some(Stmt::For { kind: crate::loops::LoopKind::ParallelVector, .. }));
     if lanes { grain.next_multiple_of(64) } else { grain }
+}
+
+/// How elements of a type are sorted.
+fn sort_key(dtype: DType) -> SortKey {
+    match dtype {
+        DType::F64 => SortKey::F64,
+        DType::F32 => SortKey::F32,
+        DType::F16 => SortKey::F16,
+        DType::BF16 => SortKey::BF16,
+        DType::I64 => SortKey::I64,
+        DType::I32 => SortKey::I32,
+        DType::I16 => SortKey::I16,
+        DType::I8 => SortKey::I8,
+        DType::U64 => SortKey::U64,
+        DType::U32 => SortKey::U32,
+        DType::U16 => SortKey::U16,
+        DType::U8 | DType::Bool => SortKey::U8,
+    }
 }
 
 fn widest(steps: &[Step]) -> usize {

@@ -2,7 +2,6 @@
 
 mod entry;
 mod machine;
-mod sort;
 
 use crate::emit::{self, EmitError, IsaOptions};
 use crate::loops::Kernel;
@@ -13,7 +12,8 @@ use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{Linkage, Module, default_libcall_names};
 use gradc_ir::{Graph, TensorType};
 use gradc_kernels::Team;
-use machine::{Machine, Pointer, Ticks};
+use gradc_runtime::Ticks;
+use machine::{Machine, Pointer};
 use std::sync::Arc;
 
 pub use machine::{Aligned, as_bytes, as_bytes_mut, from_bytes, from_bytes_mut};
@@ -63,7 +63,6 @@ pub fn compile_with(graph: &Graph, options: &CompileOptions) -> Result<Executabl
     let isa = emit::host_isa(IsaOptions::jit())?;
     let mut builder = JITBuilder::with_isa(isa, default_libcall_names());
     emit::register_runtime(&mut builder);
-    machine::register(&mut builder);
     let mut module = JITModule::new(builder);
     let entry = define_program(&mut module, &program, options, "gradc_main")?;
     module.finalize_definitions()?;

@@ -1,10 +1,6 @@
 //! Scalar functions that emitted code calls: values in, value out, C calling convention.
 //!
-//! Emitted code names them by symbol (`gradc_f32_tan`, ...). A JIT module gets their addresses
-//! through [`symbols`]; an object file is linked with a library that provides the same symbols.
-//! No function here panics, so nothing unwinds through generated frames.
-
-use super::special;
+//! Emitted code names them by symbol (`gradc_f32_tan`, ...). No function here panics.
 
 /// Declares a module of functions of one float type, and the table of their symbols.
 macro_rules! float_functions {
@@ -13,14 +9,16 @@ macro_rules! float_functions {
      binary { $($name2:ident = |$a:ident, $b:ident| $body2:expr;)* }) => {
         #[doc = concat!("Functions of `", stringify!($float), "`.")]
         pub mod $module {
-            use super::special;
+            use crate::special;
 
             $(
                 #[doc = concat!("`", stringify!($name), "` of one value.")]
+                #[unsafe(export_name = concat!($prefix, stringify!($name)))]
                 pub extern "C" fn $name($x: $float) -> $float { $body }
             )*
             $(
                 #[doc = concat!("`", stringify!($name2), "` of two values.")]
+                #[unsafe(export_name = concat!($prefix, stringify!($name2)))]
                 pub extern "C" fn $name2($a: $float, $b: $float) -> $float { $body2 }
             )*
 
@@ -121,17 +119,19 @@ pub fn integer_power(base: i64, exponent: i64, signed: bool) -> i64 {
 }
 
 /// [`integer_power`] of sign-extended operands.
+#[unsafe(export_name = "gradc_i64_pow")]
 pub extern "C" fn signed_power(base: i64, exponent: i64) -> i64 {
     integer_power(base, exponent, true)
 }
 
 /// [`integer_power`] of zero-extended operands.
+#[unsafe(export_name = "gradc_u64_pow")]
 pub extern "C" fn unsigned_power(base: i64, exponent: i64) -> i64 {
     integer_power(base, exponent, false)
 }
 
-/// Every runtime function: symbol and address.
-pub fn symbols() -> Vec<(&'static str, *const u8)> {
+/// Every function of this module: its symbol and its address.
+pub(crate) fn symbols() -> Vec<(&'static str, *const u8)> {
     let mut all = Vec::new();
     f32::symbols(&mut all);
     f64::symbols(&mut all);

@@ -4,7 +4,7 @@
 /// Chebyshev approximations of the complement ("Rational Chebyshev approximations for the error
 /// function", Mathematics of Computation 23, 1969) for others. The error stays below 2 units in
 /// the last place.
-pub(super) fn erf(x: f64) -> f64 {
+pub(crate) fn erf(x: f64) -> f64 {
     let y = x.abs();
     if x.is_nan() {
         return x;
@@ -95,19 +95,19 @@ const ERFC_LARGE_DENOMINATOR: [f64; 6] = [
 ];
 
 /// `1 / (1 + exp(-x))` without overflow or cancellation.
-pub(super) fn sigmoid(x: f64) -> f64 {
+pub(crate) fn sigmoid(x: f64) -> f64 {
     let e = (-x.abs()).exp();
     if x >= 0.0 { 1.0 / (1.0 + e) } else { e / (1.0 + e) }
 }
 
 /// `log(1 + exp(x))` without overflow.
-pub(super) fn softplus(x: f64) -> f64 {
+pub(crate) fn softplus(x: f64) -> f64 {
     let tail = (-x.abs()).exp().ln_1p();
     if x > 0.0 { x + tail } else { tail }
 }
 
 /// Inverse hyperbolic sine; `log1p` keeps small arguments exact.
-pub(super) fn asinh(x: f64) -> f64 {
+pub(crate) fn asinh(x: f64) -> f64 {
     let y = x.abs();
     let size = if y > 1e8 {
         y.ln() + std::f64::consts::LN_2
@@ -119,7 +119,7 @@ pub(super) fn asinh(x: f64) -> f64 {
 }
 
 /// Inverse hyperbolic cosine; NaN below 1.
-pub(super) fn acosh(x: f64) -> f64 {
+pub(crate) fn acosh(x: f64) -> f64 {
     if x > 1e8 {
         return x.ln() + std::f64::consts::LN_2;
     }
@@ -128,7 +128,7 @@ pub(super) fn acosh(x: f64) -> f64 {
 }
 
 /// Inverse hyperbolic tangent; infinite at -1 and 1, NaN outside.
-pub(super) fn atanh(x: f64) -> f64 {
+pub(crate) fn atanh(x: f64) -> f64 {
     let y = x.abs();
     (0.5 * (2.0 * y / (1.0 - y)).ln_1p()).copysign(x)
 }

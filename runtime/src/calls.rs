@@ -1,0 +1,201 @@
+//! What entry functions call: threads, matrix products, convolutions, sorting, copies, clocks.
+
+use crate::frame::{Frame, KernelFunction};
+use crate::sort::{self, SortKey};
+use gradc_kernels::{Conv, ConvForm, Element, Gemm};
+use std::sync::atomic::{AtomicI64, Ordering};
+
+/// The functions by their symbols.
+pub(crate) fn symbols() -> [(&'static str, *const u8); 8] {
+    [
+        ("gradc_rt_parallel", gradc_rt_parallel as *const u8),
+        ("gradc_rt_gemm_f32", gradc_rt_gemm_f32 as *const u8),
+        ("gradc_rt_gemm_f64", gradc_rt_gemm_f64 as *const u8),
+        ("gradc_rt_conv_f32", gradc_rt_conv_f32 as *const u8),
+        ("gradc_rt_conv_f64", gradc_rt_conv_f64 as *const u8),
+        ("gradc_rt_sort", gradc_rt_sort as *const u8),
+        ("gradc_rt_copy", gradc_rt_copy as *const u8),
+        ("gradc_rt_tick", gradc_rt_tick as *const u8),
+    ]
+}
+
+/// A table of buffers that several threads read.
+#[derive(Clone, Copy)]
+struct Shared<T>(T);
+// SAFETY: the tasks of `parallel` only read the table, and the kernel's iterations touch different elements.
+unsafe impl<T> Sync for Shared<T> {}
+
+impl<T: Copy> Shared<T> {
+    fn get(&self) -> T {
+        self.0
+    }
+}
+
+/// Runs the parallel loop of a kernel on the team. Answers the status of the first task that failed.
+///
+/// # Safety
+/// Called by entry functions only: `frame` is a [`Frame`], `kernel` a compiled kernel, `table` its buffers.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn gradc_rt_parallel(
+    frame: *const Frame,
+    kernel: KernelFunction,
+    table: *const *mut u8,
+    extent: i64,
+    grain: i64,
+) -> i64 {
+    // SAFETY: the frame's team outlives the run.
+    let team = unsafe { &*(*frame).team };
+    let failure = AtomicI64::new(0);
+    let table = Shared(table);
+    let tasks = (extent + grain - 1) / grain;
+    team.run(tasks as usize, &|task, _| {
+        let table = table.get();
+        let begin = task as i64 * grain;
+        // SAFETY: the ranges of the tasks do not overlap.
+        let status = unsafe { kernel(table, begin, (begin + grain).min(extent)) };
+        if status != 0 {
+            let _ = failure.compare_exchange(0, status, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    });
+    failure.into_inner()
+}
+
+/// # Safety
+/// Called by entry functions only: the descriptor holds the words of a [`Gemm`], the pointers fit it.
+unsafe fn gemm<T: Element>(
+    frame: *const Frame,
+    descriptor: *const i64,
+    a: *const T,
+    b: *const T,
+    c: *mut T,
+    scratch: *mut u8,
+) {
+    // SAFETY: the descriptor has 13 words; operands, result and scratch are as large as lowering made them.
+    unsafe {
+        let word = |index: usize| *descriptor.add(index);
+        let size = |index: usize| word(index) as usize;
+        let strides =
+            |first: usize| [word(first) as isize, word(first + 1) as isize, word(first + 2) as isize];
+        let gemm = Gemm {
+            batch: size(0),
+            m: size(1),
+            n: size(2),
+            k: size(3),
+            a_strides: strides(4),
+            b_strides: strides(7),
+            c_batch_stride: size(10),
+            c_row_stride: size(11),
+            accumulate: word(12) != 0,
+        };
+        gemm.run(a, b, c, None, scratch, &*(*frame).team);
+    }
+}
+
+/// # Safety
+/// Called by entry functions only: the descriptor holds the words of a [`Conv`] and its form, the pointers fit it.
+unsafe fn conv<T: Element>(
+    frame: *const Frame,
+    descriptor: *const i64,
+    first: *const T,
+    second: *const T,
+    result: *mut T,
+    scratch: *mut u8,
+) {
+    // SAFETY: the descriptor has 23 words; operands, result and scratch are as large as lowering made them.
+    unsafe {
+        let size = |index: usize| *descriptor.add(index) as usize;
+        let three = |first: usize| [size(first), size(first + 1), size(first + 2)];
+        let conv = Conv {
+            batch: size(0),
+            groups: size(1),
+            in_channels: size(2),
+            out_channels: size(3),
+            input: three(4),
+            kernel: three(7),
+            output: three(10),
+            stride: three(13),
+            dilation: three(16),
+            pad_low: three(19).map(|word| word as isize),
+        };
+        let team = &*(*frame).team;
+        match size(22) as u8 {
+            form if form == ConvForm::Forward as u8 => {
+                conv.forward(first, second, result, None, scratch, team)
+            }
+            form if form == ConvForm::InputGradient as u8 => {
+                conv.input_gradient(first, second, result, None, scratch, team);
+            }
+            _ => conv.weight_gradient(first, second, result, scratch, team),
+        }
+    }
+}
+
+/// Defines the functions of one element type.
+macro_rules! products {
+    ($float:ty, $gemm:ident, $conv:ident) => {
+        /// # Safety
+        /// As [`gemm`].
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $gemm(
+            frame: *const Frame,
+            descriptor: *const i64,
+            a: *const $float,
+            b: *const $float,
+            c: *mut $float,
+            scratch: *mut u8,
+        ) {
+            // SAFETY: the caller's promise.
+            unsafe { gemm(frame, descriptor, a, b, c, scratch) }
+        }
+
+        /// # Safety
+        /// As [`conv`].
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $conv(
+            frame: *const Frame,
+            descriptor: *const i64,
+            first: *const $float,
+            second: *const $float,
+            result: *mut $float,
+            scratch: *mut u8,
+        ) {
+            // SAFETY: the caller's promise.
+            unsafe { conv(frame, descriptor, first, second, result, scratch) }
+        }
+    };
+}
+
+products!(f32, gradc_rt_gemm_f32, gradc_rt_conv_f32);
+products!(f64, gradc_rt_gemm_f64, gradc_rt_conv_f64);
+
+/// # Safety
+/// Called by entry functions only: the descriptor holds the key's code, lines, length and direction.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn gradc_rt_sort(_: *const Frame, descriptor: *const i64, from: *const u8, to: *mut i64) {
+    // SAFETY: operand and result are as large as lowering made them.
+    unsafe {
+        let [key, lines, length, descending] = [0, 1, 2, 3].map(|index| *descriptor.add(index));
+        let key = SortKey::ALL[key as usize];
+        let elements = lines as usize * length as usize;
+        let from = std::slice::from_raw_parts(from, elements * key.size());
+        let to = std::slice::from_raw_parts_mut(to, elements);
+        sort::lines(key, length as usize, descending != 0, from, to);
+    }
+}
+
+/// # Safety
+/// Called by entry functions only: both places have `bytes` bytes.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn gradc_rt_copy(to: *mut u8, from: *const u8, bytes: usize) {
+    // SAFETY: the caller's promise; `copy` forgives overlap.
+    unsafe { std::ptr::copy(from, to, bytes) }
+}
+
+/// # Safety
+/// Called by entry functions of programs compiled for profiling only: the frame has ticks.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn gradc_rt_tick(frame: *const Frame, step: u64) {
+    // SAFETY: the ticks outlive the run and nobody else uses them meanwhile.
+    let ticks = unsafe { &mut *(*frame).ticks };
+    ticks.end(step as usize);
+}
