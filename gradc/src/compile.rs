@@ -43,7 +43,7 @@ impl<'a> Compile<'a> {
     pub fn new(model: &'a Model) -> Compile<'a> {
         Compile {
             model,
-            lower: LowerOptions::default(),
+            lower: LowerOptions { differentiate: Some(inner_gradients), ..LowerOptions::default() },
             known: BTreeMap::new(),
             targets: Vec::new(),
             wrt: Wrt::inputs(),
@@ -388,6 +388,27 @@ fn differentiate(
         gradients.push((name.clone(), value));
     }
     Ok(gradients)
+}
+
+/// The gradients that a node of the model asks for. What the target does not depend on has the gradient 0.
+fn inner_gradients(
+    builder: &Builder,
+    target: Value,
+    wrt: &[Value],
+) -> std::result::Result<Vec<Value>, String> {
+    let seed = builder.splat(&builder.ty(target), 1.0).value();
+    let found = vjp(builder, &[(target, seed)], wrt).map_err(|error| error.to_string())?;
+    let value = |(found, &wrt): (Gradient, &Value)| match found {
+        Gradient::Value(value) | Gradient::Zero { value, .. } => Ok(value),
+        Gradient::NoPath { ended_at } if ended_at.is_empty() => {
+            Ok(builder.splat(&builder.ty(wrt), 0.0).value())
+        }
+        Gradient::NoPath { ended_at } => {
+            let at = ended_at.first().map_or_else(String::new, |&node| at_node(builder, node));
+            Err(format!("there is no differentiable path{at}"))
+        }
+    };
+    found.into_iter().zip(wrt).map(value).collect()
 }
 
 fn at_node(builder: &Builder, node: Value) -> String {

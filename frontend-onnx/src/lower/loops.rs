@@ -244,6 +244,7 @@ impl<'b> Lowering<'b> {
                 values: BTreeMap::new(),
                 dims: BTreeMap::new(),
                 notes: Vec::new(),
+                apart: BTreeSet::new(),
             };
             for name in graph.captures.iter().chain(&weights) {
                 let Some(&outer) = self.values.get(name) else { continue };

@@ -4,6 +4,8 @@
 
 mod context;
 mod control;
+mod flex_attention;
+mod gradient;
 mod inputs;
 mod known;
 mod loops;
@@ -11,6 +13,7 @@ mod ops;
 mod table;
 
 pub(crate) use context::{Context, Outputs};
+pub(crate) use gradient::names_tensors;
 pub use table::{Gradient, OperatorInfo, operators, unsupported};
 pub(crate) use table::{Operator, operator};
 
@@ -39,9 +42,14 @@ pub struct LowerOptions {
     pub tags: BTreeSet<String>,
     /// Which constants of the model become inputs of the graph.
     pub weights: WeightPolicy,
+    /// How nodes that ask for gradients get them; without it they are refused.
+    pub differentiate: Option<Differentiate>,
     /// The most nodes that the graph may have.
     pub node_limit: usize,
 }
+
+/// Adds the gradients of the sum of a tensor by others to the graph, or says why there are none.
+pub type Differentiate = fn(&Builder, Value, &[Value]) -> std::result::Result<Vec<Value>, String>;
 
 impl Default for LowerOptions {
     fn default() -> LowerOptions {
@@ -52,6 +60,7 @@ impl Default for LowerOptions {
             float: None,
             tags: BTreeSet::new(),
             weights: WeightPolicy::default(),
+            differentiate: None,
             node_limit: 4_000_000,
         }
     }
@@ -135,6 +144,7 @@ pub fn lower(model: &Model, options: &LowerOptions) -> Result<Lowered> {
             values: BTreeMap::new(),
             dims: BTreeMap::new(),
             notes: Vec::new(),
+            apart: gradient::names(&model.graph),
         };
         table::check_supported(&model.graph)?;
         lowering.bind_inputs(&model.graph)?;
@@ -152,6 +162,11 @@ pub fn lower(model: &Model, options: &LowerOptions) -> Result<Lowered> {
     Ok(Lowered { inputs, outputs, values, dims, notes, fixed: options.input_values.clone(), builder })
 }
 
+/// What nodes of the graph remember of a node of the model.
+fn origin(node: &Node) -> Origin {
+    Origin { name: Arc::from(node.name.as_str()), operator: Arc::from(node.qualified_op_type()) }
+}
+
 /// The state of lowering.
 pub(crate) struct Lowering<'b> {
     pub(crate) builder: &'b Builder,
@@ -161,6 +176,8 @@ pub(crate) struct Lowering<'b> {
     values: BTreeMap<String, Value>,
     dims: BTreeMap<String, usize>,
     notes: Vec<String>,
+    /// Names by which a node of the model differentiates: each is kept apart from tensors of equal value.
+    apart: BTreeSet<String>,
 }
 
 impl<'b> Lowering<'b> {
@@ -172,10 +189,7 @@ impl<'b> Lowering<'b> {
             }
         }
         for node in &graph.nodes {
-            self.builder.set_origin(Some(Origin {
-                name: Arc::from(node.name.as_str()),
-                operator: Arc::from(node.qualified_op_type()),
-            }));
+            self.builder.set_origin(Some(origin(node)));
             self.node(node)?;
             self.builder.set_origin(None);
             if self.builder.len() > self.options.node_limit {
@@ -187,17 +201,17 @@ impl<'b> Lowering<'b> {
     }
 
     fn node(&mut self, node: &Node) -> Result<()> {
-        if node.domain.is_empty() {
-            match node.op_type.as_str() {
-                "If" => return self.branch(node),
-                "Loop" => return self.repeat(node),
-                "Scan" => return self.scan(node),
-                "Constant" => {
-                    let name = node.output(0).ok_or_else(|| node.error("has no output"))?;
-                    return self.bind_constant(name, || ops::constant::literal(node));
-                }
-                _ => {}
+        match (node.domain.as_str(), node.op_type.as_str()) {
+            ("", "If") => return self.branch(node),
+            ("", "Loop") => return self.repeat(node),
+            ("", "Scan") => return self.scan(node),
+            ("", "Constant") => {
+                let name = node.output(0).ok_or_else(|| node.error("has no output"))?;
+                return self.bind_constant(name, || ops::constant::literal(node));
             }
+            ("ai.onnx.preview", "FlexAttention") => return self.flex_attention(node),
+            (gradient::DOMAIN, gradient::NAME) => return self.gradient(node),
+            _ => {}
         }
         let Some(operator) = operator(&node.domain, &node.op_type) else {
             return Err(node.error("is not supported"));
@@ -243,7 +257,9 @@ impl<'b> Lowering<'b> {
 
     /// Gives a value its name in the model, and an identity of its own where one is wanted.
     fn bind(&mut self, name: &str, value: Expr<'b>) {
-        let value = match self.options.tags.iter().position(|tag| tag == name) {
+        let tags = &self.options.tags;
+        let own = || self.apart.iter().position(|other| other == name).map(|position| tags.len() + position);
+        let value = match tags.iter().position(|tag| tag == name).or_else(own) {
             Some(position) => self.builder.build(Op::Mark(Mark::Tag(position as u32)), &[value.value()]),
             None => value,
         };

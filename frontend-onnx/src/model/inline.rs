@@ -75,6 +75,9 @@ impl<'m> Inliner<'m> {
     fn nodes(&mut self, nodes: &[Node], scope: &mut Scope, depth: usize, out: &mut Vec<Node>) -> Result<()> {
         for node in nodes {
             self.charge(1, node_bytes(node))?;
+            if depth > 0 && crate::lower::names_tensors(node) {
+                return Err(node.error("names tensors, which is not supported inside of a function"));
+            }
             let mut attributes = Attributes::default();
             for (name, attribute) in node.attributes.iter() {
                 if let Some(attribute) = self.attribute(attribute, scope, depth)? {

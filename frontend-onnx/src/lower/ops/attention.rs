@@ -66,20 +66,21 @@ fn attention<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     Ok(vec![y, k, v, shown.cast(q.dtype())])
 }
 
-struct Sizes {
-    batch: usize,
-    q_heads: usize,
-    kv_heads: usize,
+/// The lengths that queries, keys and values `[batch, heads, positions, size]` agree on.
+pub(in crate::lower) struct Sizes {
+    pub batch: usize,
+    pub q_heads: usize,
+    pub kv_heads: usize,
     /// How many query heads share a key head.
-    shared: usize,
-    queries: usize,
-    keys: usize,
-    head: usize,
-    value: usize,
+    pub shared: usize,
+    pub queries: usize,
+    pub keys: usize,
+    pub head: usize,
+    pub value: usize,
 }
 
 impl Sizes {
-    fn new<'b>(context: &Context<'_, 'b>, q: Expr<'b>, k: Expr<'b>, v: Expr<'b>) -> Result<Sizes> {
+    pub fn new<'b>(context: &Context<'_, 'b>, q: Expr<'b>, k: Expr<'b>, v: Expr<'b>) -> Result<Sizes> {
         context.same_dtype(q, k)?;
         let (qs, ks, vs) = (q.shape(), k.shape(), v.shape());
         let fits = qs[0] == ks[0]

@@ -10,6 +10,8 @@ pub(in crate::lower) const OPERATORS: &[Operator] = &[
     Operator::new("If", 1, Gradient::Control, by_the_driver),
     Operator::new("Loop", 1, Gradient::Control, by_the_driver),
     Operator::new("Scan", 9, Gradient::Control, by_the_driver),
+    Operator::new("FlexAttention", 1, Gradient::Smooth, by_the_driver).of("ai.onnx.preview"),
+    Operator::new("Gradient", 1, Gradient::Smooth, by_the_driver).of("ai.onnx.preview.training"),
 ];
 
 /// These need more than a node's context.

@@ -1,11 +1,12 @@
 //! The operators, in groups. Each group lists its own in `OPERATORS`.
 
 mod activation;
-mod attention;
+pub(super) mod attention;
 mod checks;
 pub(super) mod constant;
 mod conv;
 mod create;
+mod deform_conv;
 mod determinant;
 mod einsum;
 mod elementwise;
@@ -15,7 +16,9 @@ mod linear_attention;
 mod loss;
 mod machine_learning;
 mod microsoft;
-mod normalization;
+mod ngrams;
+pub(super) mod normalization;
+mod optimizer;
 mod pool;
 mod product;
 mod quantize;
@@ -34,6 +37,7 @@ mod signal;
 mod slice;
 mod softmax;
 mod spatial;
+mod suppression;
 mod trees;
 
 use super::Operator;
@@ -45,6 +49,7 @@ pub(super) const ALL: &[&[Operator]] = &[
     constant::OPERATORS,
     conv::OPERATORS,
     create::OPERATORS,
+    deform_conv::OPERATORS,
     determinant::OPERATORS,
     einsum::OPERATORS,
     elementwise::OPERATORS,
@@ -54,7 +59,9 @@ pub(super) const ALL: &[&[Operator]] = &[
     loss::OPERATORS,
     machine_learning::OPERATORS,
     microsoft::OPERATORS,
+    ngrams::OPERATORS,
     normalization::OPERATORS,
+    optimizer::OPERATORS,
     pool::OPERATORS,
     product::OPERATORS,
     quantize::OPERATORS,
@@ -69,5 +76,6 @@ pub(super) const ALL: &[&[Operator]] = &[
     signal::OPERATORS,
     slice::OPERATORS,
     softmax::OPERATORS,
+    suppression::OPERATORS,
     trees::OPERATORS,
 ];

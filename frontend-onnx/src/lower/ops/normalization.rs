@@ -241,7 +241,7 @@ fn stash_type(context: &Context<'_, '_>, x: Expr<'_>) -> Result<DType> {
 }
 
 /// The wider of two float types; f32 for the two that have 16 bits.
-pub(super) fn wider(left: DType, right: DType) -> DType {
+pub(in crate::lower) fn wider(left: DType, right: DType) -> DType {
     match (left, right) {
         _ if left == right => left,
         (DType::F64, _) | (_, DType::F64) => DType::F64,

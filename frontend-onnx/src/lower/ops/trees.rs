@@ -23,6 +23,8 @@ struct Forest {
     /// Where the comparison holds, and where not; a leaf leads to itself.
     children: [Vec<i64>; 2],
     missing_is_true: Vec<bool>,
+    /// Nodes that ask whether a feature is one of these numbers.
+    members: Vec<(usize, Vec<f64>)>,
     roots: Vec<i64>,
     /// What a leaf adds: node, target, weight.
     weights: Vec<(usize, i64, f64)>,
@@ -117,6 +119,11 @@ fn tree_ensemble<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     // Leaves come after the inner nodes.
     let missing = list("nodes_missing_value_tracks_true")?;
     let mut forest = Forest { features: features.to_vec(), thresholds: splits, ..Forest::default() };
+    let mut sets = match node.tensor("membership_values")? {
+        Some(tensor) => member_sets(&tensor.to_literal()?.to_f64()),
+        None => Vec::new(),
+    }
+    .into_iter();
     for at in 0..inner {
         forest.compares.push(Some(match modes[at] as i64 {
             0 => CompareOp::Le,
@@ -125,6 +132,11 @@ fn tree_ensemble<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
             3 => CompareOp::Gt,
             4 => CompareOp::Eq,
             5 => CompareOp::Ne,
+            6 => {
+                let missing = || node.attribute_error("membership_values", "has too few sets");
+                forest.members.push((at, sets.next().ok_or_else(missing)?));
+                CompareOp::Eq
+            }
             mode => {
                 return Err(node.attribute_error("nodes_modes", format_args!("holds {mode}, not supported")));
             }
@@ -139,6 +151,9 @@ fn tree_ensemble<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
         }
         forest.missing_is_true.push(missing.get(at).is_some_and(|&truth| truth != 0));
     }
+    if sets.next().is_some() {
+        return Err(node.attribute_error("membership_values", "has too many sets"));
+    }
     for (leaf, (&target, &weight)) in targets.iter().zip(&weights).enumerate() {
         let at = inner + leaf;
         forest.features.push(0);
@@ -150,6 +165,14 @@ fn tree_ensemble<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     }
     forest.roots = list("tree_roots")?.to_vec();
     Ok(vec![forest.scores(context)?])
+}
+
+/// The sets of numbers, each of which ends with a NaN.
+fn member_sets(values: &[f64]) -> Vec<Vec<f64>> {
+    let mut sets: Vec<Vec<f64>> = values.split(|value| value.is_nan()).map(<[f64]>::to_vec).collect();
+    // Nothing follows the last NaN.
+    sets.pop_if(|last| last.is_empty());
+    sets
 }
 
 impl Forest {
@@ -168,6 +191,8 @@ impl Forest {
         };
         let (count, trees) = (self.features.len(), self.roots.len());
         context.table_size(&[count, targets])?;
+        let widest = self.members.iter().map(|(_, set)| set.len()).max().unwrap_or(0);
+        context.table_size(&[count, widest])?;
         if self.features.iter().any(|&feature| usize::try_from(feature).map_or(true, |f| f >= features)) {
             return Err(context.error(format_args!("a node asks for a feature beyond {features}")));
         }
@@ -271,6 +296,17 @@ impl Forest {
             holds = Some(holds.map_or(result, |holds| truths(own).select(result, holds)));
         }
         let Some(mut holds) = holds else { return at };
+        if let Some(widest) = self.members.iter().map(|(_, set)| set.len()).max() {
+            // Sets of different sizes are filled up with NaN, which equals nothing.
+            let mut table = vec![f64::NAN; count * widest];
+            for (node, set) in &self.members {
+                table[node * widest..][..set.len()].copy_from_slice(set);
+            }
+            let sets = body.constant(Literal::new([count, widest], &table)).cast(x.dtype()).gather(0, at);
+            let equal = value.broadcast(&sets.shape(), &[0, 1]).eq(sets).reduce(ReduceOp::Max, &[2]);
+            let own = (0..count).map(|node| self.members.iter().any(|(member, _)| *member == node)).collect();
+            holds = truths(own).select(equal, holds);
+        }
         if self.missing_is_true.contains(&true) {
             let missing = value.ne(value).and(truths(self.missing_is_true.clone()));
             holds = holds.or(missing);
