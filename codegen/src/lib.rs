@@ -14,7 +14,7 @@ pub mod program;
 
 pub use error::{CodegenError, RunError};
 pub use exec::{
-    Aligned, CompileOptions, Executable, Workspace, as_bytes, as_bytes_mut, assembly, clif, compile,
-    compile_with, define_program, from_bytes, from_bytes_mut,
+    Aligned, CompileOptions, Executable, ObjectFile, ObjectOptions, Workspace, as_bytes, as_bytes_mut,
+    assembly, clif, compile, compile_with, define_program, from_bytes, from_bytes_mut, object,
 };
 pub use lower::lower;

@@ -51,7 +51,7 @@ pub(super) fn define<M: Module>(
     let mut signature = module.make_signature();
     signature.params.push(AbiParam::new(pointer));
     signature.returns.push(AbiParam::new(types::I64));
-    let id = module.declare_function(name, Linkage::Export, &signature)?;
+    let id = module.declare_function(name, Linkage::Local, &signature)?;
     let mut function = Function::with_name_signature(UserFuncName::user(0, id.as_u32()), signature);
     let mut context = FunctionBuilderContext::new();
     let frontend = module.target_config();
@@ -325,6 +325,15 @@ fn widest(steps: &[Step]) -> usize {
         Step::Gemm { .. } | Step::Conv { .. } | Step::ArgSort { .. } | Step::Copy { .. } => 0,
     };
     steps.iter().map(width).max().unwrap_or(0)
+}
+
+/// Whether a step can end the run.
+pub(super) fn step_can_fail(step: &Step, kernels: &[Kernel]) -> bool {
+    match step {
+        Step::Kernel { kernel, .. } => can_fail(&kernels[*kernel].body),
+        Step::Loop { body, .. } => body.iter().any(|step| step_can_fail(step, kernels)),
+        Step::Gemm { .. } | Step::Conv { .. } | Step::ArgSort { .. } | Step::Copy { .. } => false,
+    }
 }
 
 fn can_fail(body: &[Stmt]) -> bool {

@@ -2,6 +2,7 @@
 
 mod entry;
 mod machine;
+mod object;
 
 use crate::emit::{self, EmitError, IsaOptions};
 use crate::loops::Kernel;
@@ -17,6 +18,7 @@ use machine::{Machine, Pointer};
 use std::sync::Arc;
 
 pub use machine::{Aligned, as_bytes, as_bytes_mut, from_bytes, from_bytes_mut};
+pub use object::{ObjectFile, ObjectOptions, object};
 
 /// A graph compiled for this machine. May be shared by any number of threads, each with its own [`Workspace`].
 pub struct Executable {
@@ -86,7 +88,7 @@ pub fn compile_with(graph: &Graph, options: &CompileOptions) -> Result<Executabl
 }
 
 /// Defines all functions of a program in a module (of the JIT or of an object file): its kernels and the entry
-/// function of this name.
+/// function, whose symbol is this name and not exported.
 pub fn define_program<M: Module>(
     module: &mut M,
     program: &Program,

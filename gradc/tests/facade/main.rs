@@ -3,6 +3,7 @@
 mod data;
 mod errors;
 mod losses;
+mod object;
 mod running;
 #[path = "../support/mod.rs"]
 mod support;
