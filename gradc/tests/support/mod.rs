@@ -15,6 +15,7 @@ pub const F32: i32 = 1;
 pub const I64: i32 = 7;
 
 /// A model in the making.
+#[derive(Clone)]
 pub struct Onnx {
     graph: GraphProto,
 }
@@ -47,6 +48,10 @@ pub fn ints(name: &str, values: &[i64]) -> AttributeProto {
 
 pub fn float(name: &str, value: f32) -> AttributeProto {
     AttributeProto { f: Some(value), ..attribute(name, AttributeType::Float) }
+}
+
+pub fn text(name: &str, value: &str) -> AttributeProto {
+    AttributeProto { s: Some(value.as_bytes().to_vec().into()), ..attribute(name, AttributeType::String) }
 }
 
 pub fn tensor(name: &str, dims: &[i64], values: &[f32]) -> TensorProto {
@@ -99,13 +104,15 @@ impl Onnx {
         self
     }
 
-    /// `operator`, its inputs and outputs separated by spaces; the node is named after its first output.
+    /// `operator`, its inputs and outputs separated by spaces, `_` for an input that is left out; the node is named
+    /// after its first output.
     pub fn node(self, operator: &str, inputs: &str, outputs: &str) -> Onnx {
         self.node_with(operator, inputs, outputs, &[])
     }
 
     pub fn node_with(mut self, op: &str, inputs: &str, outputs: &str, attributes: &[AttributeProto]) -> Onnx {
-        let names = |list: &str| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let name = |name: &str| if name == "_" { String::new() } else { name.to_owned() };
+        let names = |list: &str| list.split_whitespace().map(name).collect::<Vec<_>>();
         self.graph.node.push(NodeProto {
             op_type: Some(op.to_owned()),
             name: Some(format!("/{}", outputs.split_whitespace().next().unwrap_or_default())),
