@@ -8,17 +8,20 @@ use std::sync::Arc;
 impl<'o> Generator<'o> {
     /// A loop or a fused group, where the options allow it; all parts but one become available at once.
     pub(super) fn group(&mut self) -> Option<Known> {
-        match (self.is_body, self.options.loops, self.options.fused) {
-            (true, ..) | (_, false, false) => None,
-            (_, true, false) => self.scan(),
-            (_, false, true) => self.fused(),
-            (_, true, true) if self.random.percent(60) => self.scan(),
-            (_, true, true) => self.fused(),
+        let loops = self.options.loops && self.nesting > 0;
+        let fuses = self.options.fused && !self.is_body;
+        match (loops, fuses) {
+            (false, false) => None,
+            (true, false) => self.scan(),
+            (false, true) => self.fused(),
+            (true, true) if self.random.percent(60) => self.scan(),
+            (true, true) => self.fused(),
         }
     }
 
-    fn body(&mut self) -> Generator<'o> {
-        Generator::new(Random::new(self.random.bits()), self.options, "body", true)
+    /// A generator of a body in which loops may nest so deep.
+    fn body(&mut self, nesting: usize) -> Generator<'o> {
+        Generator::new(Random::new(self.random.bits()), self.options, "body", Some(nesting))
     }
 
     fn scan(&mut self) -> Option<Known> {
@@ -34,7 +37,7 @@ impl<'o> Generator<'o> {
         if self.random.percent(40) {
             operands.push(self.like(&sequence.ty)?);
         }
-        let mut body = self.body();
+        let mut body = self.body(self.nesting - 1);
         for (position, operand) in operands.iter().enumerate() {
             let is_carry = (constants..constants + carries).contains(&position);
             let is_sequence = position >= constants + carries;
@@ -47,6 +50,12 @@ impl<'o> Generator<'o> {
             });
         }
         body.draw(1 + self.random.below(4));
+        if body.nesting > 0
+            && self.random.percent(50)
+            && let Some(inner) = body.scan()
+        {
+            body.keep(inner);
+        }
         let mut outputs: Vec<Known> = Vec::new();
         let carried: Vec<Known> = body.known[constants..constants + carries].to_vec();
         for carry in carried {
@@ -82,7 +91,7 @@ impl<'o> Generator<'o> {
         for _ in 0..1 + self.random.below(3) {
             operands.push(self.any(|_| true)?);
         }
-        let mut body = self.body();
+        let mut body = self.body(0);
         operands.iter().for_each(|operand| body.argument(operand.clone()));
         body.draw(2 + self.random.below(4));
         let mut outputs: Vec<Known> = Vec::new();

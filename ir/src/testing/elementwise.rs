@@ -22,7 +22,7 @@ impl Generator<'_> {
     }
 
     /// An argument of the function made from x, and a bound of the result.
-    fn within_domain(&mut self, op: UnaryOp, x: Known) -> Option<(Known, f64)> {
+    pub(super) fn within_domain(&mut self, op: UnaryOp, x: Known) -> Option<(Known, f64)> {
         let bound = x.bound;
         Some(match op {
             UnaryOp::Neg | UnaryOp::Abs | UnaryOp::Not | UnaryOp::Asinh => (x, bound),

@@ -32,13 +32,15 @@ pub(super) struct Generator<'o> {
     pub builder: Builder,
     pub known: Vec<Known>,
     pub inputs: Vec<Literal>,
-    /// Whether this makes the body of a loop or a group: inputs are given and nothing nests.
+    /// Whether this makes the body of a loop or a group: inputs are given.
     pub is_body: bool,
+    /// How deep loops may still nest in here; in the body of a group nothing does.
+    pub nesting: usize,
 }
 
 /// A graph and an argument for each of its inputs, the same for the same seed and options.
 pub fn random_graph(seed: u64, options: &RandomOptions) -> (Graph, Vec<Literal>) {
-    let mut generator = Generator::new(Random::new(seed), options, "random", false);
+    let mut generator = Generator::new(Random::new(seed), options, "random", None);
     for _ in 0..1 + generator.random.below(3) {
         let ty = generator.random_type();
         generator.input(ty);
@@ -49,8 +51,11 @@ pub fn random_graph(seed: u64, options: &RandomOptions) -> (Graph, Vec<Literal>)
 }
 
 impl<'o> Generator<'o> {
-    pub fn new(random: Random, options: &'o RandomOptions, name: &str, is_body: bool) -> Generator<'o> {
-        Generator { random, options, builder: Builder::new(name), known: vec![], inputs: vec![], is_body }
+    /// A generator of a graph or, where so many loops may still nest, of a body.
+    pub fn new(random: Random, options: &'o RandomOptions, name: &str, body: Option<usize>) -> Generator<'o> {
+        let nesting = body.unwrap_or(options.nesting);
+        let (builder, is_body) = (Builder::new(name), body.is_some());
+        Generator { random, options, builder, known: vec![], inputs: vec![], is_body, nesting }
     }
 
     /// Draws operations until so many succeeded (or far more failed).
@@ -68,7 +73,7 @@ impl<'o> Generator<'o> {
     }
 
     fn operation(&mut self) -> Option<Known> {
-        match self.random.below(32) {
+        match self.random.below(35) {
             0 => self.mark(),
             1 => self.iota(),
             2..=5 => self.unary(),
@@ -80,8 +85,14 @@ impl<'o> Generator<'o> {
             15 => self.arg_reduce(),
             16 => self.cumulative(),
             17 => self.arg_sort(),
-            18 | 19 => self.dot(),
-            20 => self.conv(),
+            18 | 19 => {
+                let product = self.dot()?;
+                self.epilogue(product)
+            }
+            20 => {
+                let product = self.conv()?;
+                self.epilogue(product)
+            }
             21 => self.window(),
             22 => self.broadcast(),
             23 => self.reshape(),
@@ -92,6 +103,11 @@ impl<'o> Generator<'o> {
             28 => self.gather(),
             29 => self.scatter(),
             30 => self.softmax(),
+            31 => self.sorted(),
+            32 => {
+                let product = if self.random.percent(60) { self.dot() } else { self.conv() }?;
+                self.epilogue(product)
+            }
             _ => self.group(),
         }
     }
@@ -276,10 +292,11 @@ impl<'o> Generator<'o> {
     pub fn random_shape(&mut self, elements: usize) -> Shape {
         let mut room = elements;
         let rank = self.random.below(self.options.rank + 1);
-        let lengths = (0..rank).map(|_| {
+        let empty = self.random.percent(2).then(|| self.random.below(rank.max(1)));
+        let lengths = (0..rank).map(|axis| {
             let length = 1 + self.random.below(self.options.length.min(room.max(1)));
             room /= length;
-            length
+            if empty == Some(axis) { 0 } else { length }
         });
         lengths.collect()
     }

@@ -8,6 +8,7 @@
 mod bodies;
 mod contract;
 mod elementwise;
+mod epilogue;
 mod generator;
 mod index;
 mod operators;
@@ -36,6 +37,8 @@ pub struct RandomOptions {
     pub dtypes: Vec<DType>,
     /// Whether loops may occur.
     pub loops: bool,
+    /// How deep loops may stand in each other: 1 is loops without loops in them.
+    pub nesting: usize,
     /// Whether fused groups may occur.
     pub fused: bool,
     /// Operators that may occur; others are avoided.
@@ -51,6 +54,7 @@ impl Default for RandomOptions {
             elements: 256,
             dtypes: DType::ALL.to_vec(),
             loops: true,
+            nesting: 2,
             fused: true,
             accepts: |_| true,
         }

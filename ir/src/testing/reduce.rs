@@ -10,6 +10,10 @@ impl Generator<'_> {
         let x = self.any(|known| known.rank() > 0 && !(arithmetic && known.ty.dtype == DType::Bool))?;
         let axes = self.random.subset(x.rank(), 60);
         let count: usize = axes.iter().map(|&axis| x.ty.shape[axis]).product();
+        if count == 0 && !arithmetic && x.is_float() {
+            // It would yield an infinity.
+            return None;
+        }
         let (x, bound) = self.reduced(x, op == ReduceOp::Sum, op == ReduceOp::Prod, count)?;
         self.push(Op::Reduce { op, axes }, &[&x], bound, x.exact && !arithmetic)
     }
@@ -40,6 +44,21 @@ impl Generator<'_> {
         let length = x.ty.shape[axis] as f64;
         let descending = self.random.percent(50);
         self.positions(Op::ArgSort { axis, descending }, &x, length)
+    }
+
+    /// The elements in order, or the first few of them.
+    pub(super) fn sorted(&mut self) -> Option<Known> {
+        let x = self.any(|known| known.exact && known.elements() > 0 && known.rank() > 0)?;
+        let length = x.elements();
+        let line = self.push(Op::Reshape { shape: [length].into() }, &[&x], x.bound, true)?;
+        let descending = self.random.percent(50);
+        let mut order = self.positions(Op::ArgSort { axis: 0, descending }, &line, length as f64)?;
+        if self.random.percent(50) {
+            let limit = vec![1 + self.random.below(length)];
+            order =
+                self.push(Op::Slice { start: vec![0], limit, step: vec![1] }, &[&order], order.bound, true)?;
+        }
+        self.push(Op::Gather { axis: 0 }, &[&line, &order], line.bound, true)
     }
 
     fn exact_axis(&mut self) -> Option<(Known, usize)> {
