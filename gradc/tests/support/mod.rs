@@ -51,7 +51,7 @@ pub fn float(name: &str, value: f32) -> AttributeProto {
 }
 
 pub fn text(name: &str, value: &str) -> AttributeProto {
-    AttributeProto { s: Some(value.as_bytes().to_vec().into()), ..attribute(name, AttributeType::String) }
+    AttributeProto { s: Some(value.as_bytes().to_vec()), ..attribute(name, AttributeType::String) }
 }
 
 pub fn tensor(name: &str, dims: &[i64], values: &[f32]) -> TensorProto {

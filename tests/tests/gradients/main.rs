@@ -5,5 +5,6 @@
 mod common;
 mod famous;
 mod harness;
+mod kinks;
 #[path = "../../../gradc/tests/support/mod.rs"]
 mod support;
