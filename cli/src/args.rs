@@ -114,6 +114,40 @@ pub struct InputArguments {
     pub cast: bool,
 }
 
+/// What is done about NaN and infinity in results.
+#[derive(Args, Debug, Clone, Default)]
+pub struct NanArguments {
+    /// Look for NaN and infinity in the results, and for the node where they began: warn goes on, error ends with exit
+    /// code 7, such as --nan-check error [default: off]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "off|warn|error",
+        hide_possible_values = true,
+        help_heading = "Numerics"
+    )]
+    pub nan_check: Option<NanCheck>,
+    /// Write the numbers that met at that node to this file, such as --trace-nan nan.npz
+    #[arg(long, value_name = "FILE", help_heading = "Numerics")]
+    pub trace_nan: Option<PathBuf>,
+}
+
+impl NanArguments {
+    /// What is to be done: tracing without a word is checking.
+    pub fn effective(&self) -> NanCheck {
+        let tracing = if self.trace_nan.is_some() { NanCheck::Error } else { NanCheck::Off };
+        self.nan_check.unwrap_or(tracing)
+    }
+}
+
+/// What follows from NaN or infinity.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NanCheck {
+    Off,
+    Warn,
+    Error,
+}
+
 /// How the model is compiled.
 #[derive(Args, Debug, Clone)]
 pub struct BuildArguments {

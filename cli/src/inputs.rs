@@ -5,8 +5,9 @@ use crate::arrays;
 use crate::failure::{Failure, Result};
 use crate::terminal::Terminal;
 use crate::values::Value;
-use crate::words::{nearest, some_of};
+use crate::words::some_of;
 use gradc::formats::{Limits, tensor_proto};
+use gradc::names::nearest;
 use gradc::{Declared, Model};
 use gradc_frontend_onnx::error::{Escaped, Quoted};
 use gradc_frontend_onnx::model::{Dim, ValueType};
@@ -303,7 +304,7 @@ fn split_name<'a, 'd>(text: &'a str, declared: &'d [Declared]) -> Result<(&'d De
     match text.split_once('=') {
         Some((name, _)) => {
             let known: Vec<String> = declared.iter().map(|input| input.name.clone()).collect();
-            let nearest = nearest(name, &known);
+            let nearest = nearest(name, known.iter().map(String::as_str));
             Err(gradc::Error::UnknownInput { name: name.to_owned(), nearest, known }.into())
         }
         None => {

@@ -1,6 +1,7 @@
 //! From arguments to a compiled model and a session whose inputs are set.
 
-use crate::args::{BuildArguments, GoalArguments, ModelArguments};
+use crate::args::{BuildArguments, GoalArguments, ModelArguments, NanArguments, NanCheck};
+use crate::arrays;
 use crate::failure::{Failure, Result};
 use crate::inputs::Inputs;
 use crate::terminal::Terminal;
@@ -10,7 +11,7 @@ use gradc::formats::Limits;
 use gradc::{Compile, CompiledModel, Loss, LossKind, Model, ReadOptions, Role, Session, Target, Wrt};
 use gradc_frontend_onnx::error::{Escaped, Quoted};
 use gradc_frontend_onnx::model::GraphModel;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Reads the model.
 pub fn load(arguments: &ModelArguments) -> Result<Model> {
@@ -108,6 +109,28 @@ pub fn set_inputs(
             session.set_literal(&info.name, &value)?;
         }
     }
+    Ok(())
+}
+
+/// Looks for NaN and infinity in what a session computed, as far as that was asked for.
+pub fn check_finite(terminal: &Terminal, session: &Session, arguments: &NanArguments) -> Result<()> {
+    if arguments.effective() == NanCheck::Off {
+        return Ok(());
+    }
+    let error = match session.check_finite() {
+        Ok(()) => return Ok(()),
+        Err(error) => error,
+    };
+    if let (Some(path), gradc::Error::NotFinite(found)) = (&arguments.trace_nan, &error) {
+        arrays::save(terminal, path, false, &found.values, &BTreeMap::new())?;
+        terminal.note(&format!("wrote {}: the numbers at the first {}", path.display(), found.kind));
+    }
+    let failure = Failure::from(error);
+    if arguments.effective() == NanCheck::Error || failure.code != "GC0701" {
+        return Err(failure);
+    }
+    let at = failure.at.map_or_else(String::new, |at| format!(" ({at})"));
+    terminal.warn(&format!("{}{at}", failure.what));
     Ok(())
 }
 

@@ -140,27 +140,6 @@ pub fn some_of(names: &[String], shown: usize) -> String {
     }
 }
 
-/// The known name that a misspelt one is closest to, if it is close.
-pub fn nearest(name: &str, known: &[String]) -> Option<String> {
-    let near = |other: &&String| distance(name, other) <= (name.chars().count() / 3).clamp(1, 4);
-    known.iter().filter(near).min_by_key(|other| distance(name, other)).cloned()
-}
-
-/// How many characters must be changed, put in or taken out.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.to_lowercase().chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.to_lowercase().chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, &y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -49,8 +49,8 @@ pub enum Error {
         location: String,
         /// Why it cannot be had, as the end of the sentence.
         why: String,
-        /// How many tensors of the model are stored outside of it, of how many.
-        needed: Option<(usize, usize)>,
+        /// How much of the model is stored outside of it.
+        needed: Outside,
     },
     /// Weights refer to something that is not read for safety's sake.
     #[error("weights of {} refer to {}, {reason}: refused", Quoted(tensor), Quoted(location))]
@@ -222,8 +222,8 @@ impl Error {
             ),
             Error::Opset { known, .. } => format!("export it with opset {} or lower", known.end()),
             Error::ExternalMissing { needed, .. } => {
-                let share = needed.map(|(some, all)| format!(" ({some} of {all} tensors need it)"));
-                format!("put it in the same folder, under exactly this name{}", share.unwrap_or_default())
+                let share = if needed.tensors == 0 { String::new() } else { format!(" ({needed})") };
+                format!("put it in the same folder, under exactly this name{share}")
             }
             Error::ExternalRefused { reason: Refusal::Symlink, .. } => {
                 "--allow-symlinks permits symbolic links in a folder that you trust".to_owned()
@@ -271,6 +271,26 @@ impl Error {
 
     pub(crate) fn tensor(tensor: &str, what: impl Into<String>) -> Error {
         Error::InvalidTensor { tensor: tensor.to_owned(), what: what.into() }
+    }
+}
+
+/// How much of a model is stored in other files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Outside {
+    /// The number of initializers.
+    pub tensors: usize,
+    /// Of so many.
+    pub all: usize,
+    /// Their bytes, as the model declares them.
+    pub bytes: u64,
+}
+
+/// As in `12 of 63 tensors need it, 410 MB`.
+impl fmt::Display for Outside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Outside { tensors, all, bytes } = *self;
+        let verb = if tensors == 1 { "needs" } else { "need" };
+        write!(f, "{tensors} of {} {verb} it, {}", count(all, "tensor", "tensors"), decimal(bytes))
     }
 }
 
@@ -422,6 +442,17 @@ impl fmt::Display for Grouped {
             write!(f, "{digit}")?;
         }
         Ok(())
+    }
+}
+
+/// Bytes with a decimal unit.
+fn decimal(bytes: u64) -> String {
+    let scaled = |factor: f64| (bytes as f64 / factor).round();
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{} kB", scaled(1e3)),
+        1_000_000..10_000_000_000 => format!("{} MB", scaled(1e6)),
+        _ => format!("{} GB", scaled(1e9)),
     }
 }
 

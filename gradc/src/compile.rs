@@ -1,7 +1,7 @@
 //! From a model to machine code.
 
 use crate::catalog::Catalog;
-use crate::compiled::{InputInfo, Role, Shared, Store, TensorInfo, Warning};
+use crate::compiled::{InputInfo, Names, Role, Shared, Store, TensorInfo, Warning};
 use crate::engine::{Engine, Function, Settings, node_of};
 use crate::goal::{self, Goal};
 use crate::selection::{Selected, Selection};
@@ -189,13 +189,14 @@ impl<'a> Compile<'a> {
         let goal = wants_goal.then(|| goal::build(&lowered, &self.targets, &catalog)).transpose()?;
         let mut warnings: Vec<Warning> =
             lowered.notes.iter().map(|note| Warning { message: note.clone() }).collect();
+        let forward = lowered.builder.len();
         let gradients = match &goal {
             Some(goal) if !self.forward_only => {
                 differentiate(&lowered, goal, selection.resolve(&lowered, &catalog)?, &mut warnings)?
             }
             Some(_) | None => Vec::new(),
         };
-        let Lowered { builder, inputs: lowered_inputs, fixed, dims, .. } = lowered;
+        let Lowered { builder, inputs: lowered_inputs, fixed, dims, values: named, .. } = lowered;
         let mut inputs = Vec::new();
         let mut stores = Vec::new();
         for input in lowered_inputs {
@@ -218,7 +219,12 @@ impl<'a> Compile<'a> {
         let results: Vec<Value> = (goal.as_ref().map(|goal| goal.value).into_iter())
             .chain(outputs.iter().chain(&gradients).map(|&(_, value)| value))
             .collect();
-        let graph = builder.finish(&results);
+        let (graph, renamed) = builder.finish_renamed(&results);
+        let new = |value: Value| renamed.get(value.index()).copied().flatten();
+        let mut tensors: Vec<(Value, String)> =
+            named.into_iter().filter_map(|(name, value)| Some((new(value)?, name))).collect();
+        tensors.sort();
+        let names = Names { tensors, forward: renamed[..forward].iter().flatten().max().copied() };
         let differentiated_at = Instant::now();
 
         let mut observer = self.observer.take();
@@ -240,6 +246,7 @@ impl<'a> Compile<'a> {
             inputs,
             stores,
             value,
+            names,
             outputs: output_infos,
             gradients: gradient_infos,
             team: Arc::new(Team::new(self.settings.threads)),

@@ -4,6 +4,7 @@ use crate::buffers::{CallState, check_type, unknown_input, unknown_result};
 use crate::engine::{Engine, Function, Settings};
 use crate::{Error, Plan, Result, Session};
 use gradc_codegen::Aligned;
+use gradc_frontend_onnx::error::Quoted;
 use gradc_ir::{Builder, DType, Element, Literal, TensorType, Value};
 use gradc_kernels::Team;
 use std::collections::BTreeMap;
@@ -90,12 +91,21 @@ impl Store {
     }
 }
 
+/// What the values of the full graph are called in the model.
+pub(crate) struct Names {
+    /// In the order of the values.
+    pub tensors: Vec<(Value, String)>,
+    /// The last value of the forward computation: what comes after computes gradients. (Inputs come first.)
+    pub forward: Option<Value>,
+}
+
 pub(crate) struct Shared {
     pub inputs: Vec<InputInfo>,
     /// The file's values of those inputs that are weights.
     pub stores: Vec<Option<Store>>,
     /// The type of the target, which is the first result where there is one.
     pub value: Option<TensorType>,
+    pub names: Names,
     pub outputs: Vec<TensorInfo>,
     pub gradients: Vec<TensorInfo>,
     pub settings: Settings,
@@ -143,6 +153,21 @@ impl Shared {
         }
     }
 
+    /// The result at a position, in words.
+    pub fn describe(&self, position: usize) -> String {
+        let before = usize::from(self.value.is_some());
+        match self.value {
+            Some(_) if position == 0 => format!("the target {}", Quoted(&self.target)),
+            _ => match self.outputs.get(position - before) {
+                Some(output) => Quoted(&output.name).to_string(),
+                None => {
+                    let gradient = &self.gradients[position - before - self.outputs.len()];
+                    format!("the gradient of {}", Quoted(&gradient.name))
+                }
+            },
+        }
+    }
+
     /// The number in the buffer of the target.
     pub fn value_of(&self, bytes: &[u8]) -> Option<f64> {
         match self.value.as_ref()?.dtype {
@@ -175,7 +200,11 @@ impl Shared {
 }
 
 /// Copies a graph into a builder, with its origins.
-fn inline_with_origins(builder: &Builder, graph: &gradc_ir::Graph, inputs: &[Value]) -> Vec<Value> {
+pub(crate) fn inline_with_origins(
+    builder: &Builder,
+    graph: &gradc_ir::Graph,
+    inputs: &[Value],
+) -> Vec<Value> {
     let mut renamed: Vec<Value> = Vec::with_capacity(graph.len());
     for (value, node) in graph.iter() {
         builder.set_origin(graph.origin(value).cloned());

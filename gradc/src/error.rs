@@ -1,7 +1,7 @@
 //! What can go wrong, as one type.
 
-use crate::TensorInfo;
 use crate::formats::FormatError;
+use crate::{NotFinite, TensorInfo};
 use gradc_frontend_onnx::error::{Escaped, Quoted};
 use gradc_ir::{DType, TensorType};
 
@@ -204,6 +204,9 @@ pub enum Error {
         /// Of these, outputs and gradients.
         outputs: usize,
     },
+    /// A result holds NaN or an infinity.
+    #[error("{0}")]
+    NotFinite(Box<NotFinite>),
     /// A file of arrays cannot be read or written.
     #[error(transparent)]
     File(#[from] FormatError),
@@ -239,6 +242,7 @@ impl Error {
             Error::IntegerWrt { .. } => "GC0402",
             Error::NoPath { .. } => "GC0403",
             Error::Memory { .. } => "GC0601",
+            Error::NotFinite(_) => "GC0701",
             Error::File(error) => error.code(),
             Error::Internal { .. } => "GC0901",
         }
@@ -276,6 +280,7 @@ impl Error {
                 Size(*inputs),
                 Size(*outputs)
             )),
+            Error::NotFinite(found) => Some(found.at()),
             _ => None,
         }
     }
@@ -350,10 +355,12 @@ impl Error {
                 "choose a target that depends on it".to_owned()
             }
             Error::NoPath { with_path, .. } => {
-                format!("--wrt one of: {} ({} have a path)", shortened(with_path), with_path.len())
+                let verb = if with_path.len() == 1 { "has" } else { "have" };
+                format!("--wrt one of: {} ({} {verb} a path)", shortened(with_path), with_path.len())
             }
             Error::NoCode { .. } => "the interpreter runs it, slowly: --interpreter".to_owned(),
             Error::Memory { .. } => "use smaller inputs, or raise --max-memory".to_owned(),
+            Error::NotFinite(found) => found.help(),
             Error::File(error) => error.help(),
             Error::Internal { .. } => {
                 "this is a bug of gradc: please report it with the model's structure".to_owned()
@@ -404,7 +411,7 @@ fn shortened(names: &[String]) -> String {
     format!("{}{}", shown.join(", "), if names.len() > 4 { ", …" } else { "" })
 }
 
-fn node_name((operator, name): &(String, String)) -> String {
+pub(crate) fn node_name((operator, name): &(String, String)) -> String {
     format!("{} {}", Escaped(operator), Quoted(name))
 }
 

@@ -34,7 +34,7 @@ pub(crate) fn matches(pattern: &str, name: &str) -> bool {
 }
 
 /// The known name that a misspelt one is closest to, if it is close.
-pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let longest = |other: &str| name.chars().count().max(other.chars().count());
     known
         .into_iter()

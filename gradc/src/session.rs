@@ -3,6 +3,7 @@
 use crate::buffers::{check_type, unknown_input};
 use crate::compiled::Store;
 use crate::engine::Scratch;
+use crate::not_finite;
 use crate::{CompiledModel, Error, In, Out, Result, Role, TensorView};
 use gradc_codegen::{Aligned, as_bytes, from_bytes, from_bytes_mut};
 use gradc_ir::{DType, Element, Literal, TensorType};
@@ -197,6 +198,31 @@ impl Session {
     /// A gradient of the last run, copied.
     pub fn grad_literal(&self, name: &str) -> Result<Literal> {
         self.literal(self.model.shared.gradient(name)?, Ran::Gradients)
+    }
+
+    /// Fails with [`Error::NotFinite`] where the target, an output or a gradient of the last run holds NaN or, if none
+    /// does, an infinity: it says at which node of the model that began. Finding it compiles the model once more.
+    pub fn check_finite(&self) -> Result<()> {
+        self.check_ran(Ran::Forward)?;
+        let shared = &*self.model.shared;
+        let results = if self.ran == Ran::Gradients {
+            self.results.len()
+        } else {
+            self.results.len() - shared.gradients.len()
+        };
+        let mut worst = None;
+        for position in 0..results {
+            let found = not_finite::first_in(&self.literal(position, Ran::Forward)?);
+            let Some((kind, index)) = found else { continue };
+            if worst.as_ref().is_none_or(|(_, (known, _))| kind < *known) {
+                worst = Some((position, (kind, index)));
+            }
+        }
+        let Some((position, found)) = worst else { return Ok(()) };
+        let inputs = || self.inputs.iter().map(Buffer::bytes).collect();
+        let seen_in = shared.describe(position);
+        let found = not_finite::search(shared, position, found, seen_in, inputs)?;
+        Err(Error::NotFinite(Box::new(found)))
     }
 
     /// The value of an input or weight as the next run will use it, copied.

@@ -125,6 +125,11 @@ impl Builder {
 
     /// The graph that yields `outputs`. All inputs stay, in order; other nodes stay where an output needs them.
     pub fn finish(self, outputs: &[Value]) -> Graph {
+        self.finish_renamed(outputs).0
+    }
+
+    /// As [`Builder::finish`], with the new id of every value so far; `None` for those that were left out.
+    pub fn finish_renamed(self, outputs: &[Value]) -> (Graph, Vec<Option<Value>>) {
         let State { inputs, nodes, origins, .. } = self.state.into_inner();
         let mut live = vec![false; nodes.len()];
         outputs.iter().for_each(|output| live[output.index()] = true);
@@ -151,7 +156,8 @@ impl Builder {
             .filter(|(value, _)| value.0 != u32::MAX)
             .collect();
         let outputs = outputs.iter().map(|output| renamed[output.index()]).collect();
-        Graph { name: self.name, inputs, nodes: kept, outputs, origins }
+        let graph = Graph { name: self.name, inputs, nodes: kept, outputs, origins };
+        (graph, renamed.into_iter().map(|value| (value.0 != u32::MAX).then_some(value)).collect())
     }
 }
 

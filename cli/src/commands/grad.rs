@@ -1,7 +1,8 @@
 //! `gradc grad`: gradients of a target.
 
 use crate::args::{
-    BuildArguments, GoalArguments, InputArguments, ModelArguments, SaveArguments, ShapeArguments,
+    BuildArguments, GoalArguments, InputArguments, ModelArguments, NanArguments, SaveArguments,
+    ShapeArguments,
 };
 use crate::arrays;
 use crate::failure::Result;
@@ -36,6 +37,8 @@ pub struct Grad {
     #[command(flatten)]
     pub goal: GoalArguments,
     #[command(flatten)]
+    pub nan: NanArguments,
+    #[command(flatten)]
     pub build: BuildArguments,
     #[command(flatten)]
     pub save: SaveArguments,
@@ -46,6 +49,9 @@ impl Grad {
         let limits = Limits::default();
         if let Some(output) = &self.save.output {
             arrays::check_output(output, self.save.no_clobber)?;
+        }
+        if let Some(trace) = &self.nan.trace_nan {
+            arrays::check_output(trace, false)?;
         }
         let model = problem::load(&self.model)?;
         let goal = Goal::new(&model, &self.goal, &limits)?;
@@ -59,6 +65,7 @@ impl Grad {
         let started = Instant::now();
         session.run_grad()?;
         let run_time = started.elapsed();
+        problem::check_finite(terminal, &session, &self.nan)?;
         let mut gradients = Vec::new();
         for gradient in compiled.gradients() {
             gradients.push((gradient.name.clone(), session.grad_literal(&gradient.name)?));

@@ -1,6 +1,8 @@
 //! `gradc run`: the outputs of a model.
 
-use crate::args::{BuildArguments, InputArguments, ModelArguments, SaveArguments, ShapeArguments};
+use crate::args::{
+    BuildArguments, InputArguments, ModelArguments, NanArguments, SaveArguments, ShapeArguments,
+};
 use crate::arrays;
 use crate::failure::{Failure, Result};
 use crate::inputs::Inputs;
@@ -41,6 +43,8 @@ pub struct Run {
     #[arg(long, value_name = "X", default_value_t = 1e-7, help_heading = "Numerics")]
     pub atol: f64,
     #[command(flatten)]
+    pub nan: NanArguments,
+    #[command(flatten)]
     pub build: BuildArguments,
     #[command(flatten)]
     pub save: SaveArguments,
@@ -51,6 +55,9 @@ impl Run {
         let limits = Limits::default();
         if let Some(output) = &self.save.output {
             arrays::check_output(output, self.save.no_clobber)?;
+        }
+        if let Some(trace) = &self.nan.trace_nan {
+            arrays::check_output(trace, false)?;
         }
         let model = problem::load(&self.model)?;
         let inputs = Inputs::gather(terminal, &model, &self.shapes, &self.inputs, &limits)?;
@@ -66,6 +73,7 @@ impl Run {
         let started = Instant::now();
         session.run()?;
         let run_time = started.elapsed();
+        problem::check_finite(terminal, &session, &self.nan)?;
         let mut outputs = Vec::new();
         for output in compiled.outputs() {
             outputs.push((output.name.clone(), session.output_literal(&output.name)?));

@@ -32,6 +32,34 @@ impl Folder {
         self.run(&arguments.split_whitespace().collect::<Vec<_>>())
     }
 
+    /// Runs a command that must fail with `code` and whose help must hold the arguments `printed`; then does what the
+    /// help says: the command with these arguments as they were printed, in place of those that it had of the same
+    /// name. That must succeed. Returns what it printed.
+    #[track_caller]
+    pub fn mended(&self, command: &str, code: &str, printed: &str) -> Outcome {
+        let failed = self.gradc(command);
+        let words: Vec<&str> = failed.err.split_whitespace().collect();
+        let said = words.join(" ");
+        assert!(said.contains(&format!("error[{code}]")), "{}", failed.err);
+        let help = said.split_once("help: ").map(|(_, help)| help).unwrap_or_default();
+        assert!(help.contains(printed), "the help does not say {printed}:\n{}", failed.err);
+        let printed: Vec<&str> = printed.split_whitespace().collect();
+        let mut arguments: Vec<&str> = Vec::new();
+        let mut rest = command.split_whitespace();
+        while let Some(argument) = rest.next() {
+            let same = printed[0].starts_with("--") && argument == printed[0];
+            if same && !matches!(argument, "--input" | "--dim") {
+                rest.next();
+            } else {
+                arguments.push(argument);
+            }
+        }
+        arguments.extend(printed);
+        let outcome = self.run(&arguments);
+        assert_eq!(outcome.code, 0, "{}\n{}", arguments.join(" "), outcome.err);
+        outcome
+    }
+
     pub fn run(&self, arguments: &[&str]) -> Outcome {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gradc"));
         let Output { status, stdout, stderr } = command

@@ -139,6 +139,151 @@ fn corrupted_file() {
 }
 
 #[test]
+fn external_data() {
+    let folder = Folder::new();
+    let model = |location: &str| {
+        Onnx::new()
+            .input("x", "N,2")
+            .weight("bias", &[3], &[0.1, 0.2, 0.3])
+            .external_weight("fc.weight", &[2, 3], location)
+            .node("MatMul", "x fc.weight", "h")
+            .node("Add", "h bias", "y")
+            .output("y", "N,3")
+    };
+    folder.model("m.onnx", model("m.onnx_data"));
+    let command = "run m.onnx --input x=1,2 --dim N=1";
+    folder.gradc(command).fails(
+        3,
+        "error[GC0304]: weights of «fc.weight» are in «m.onnx_data», which is not beside the model",
+        "put it in the same folder, under exactly this name (1 of 2 tensors needs it, 24 B)",
+    );
+    let weights: Vec<u8> = [1f32, 2.0, 3.0, 4.0, 5.0, 6.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+    fs::write(folder.0.join("m.onnx_data"), &weights).unwrap();
+    let text = folder.gradc(command).ok();
+    assert!(text.contains("9.1, 12.2, 15.3"), "{text}");
+    fs::write(folder.0.join("m.onnx_data"), &weights[..20]).unwrap();
+    folder.gradc(command).fails(
+        3,
+        "error[GC0308]: tensor «fc.weight»: it wants 24 bytes at byte 0 of «m.onnx_data», which has 20 bytes",
+        "onnx.checker",
+    );
+    for (location, reason) in [
+        ("../../etc/passwd", "outside the model's folder"),
+        ("a/../../secret", "outside the model's folder"),
+        ("/etc/passwd", "an absolute path"),
+        ("C:\\secret", "an absolute path"),
+        ("..", "outside the model's folder"),
+    ] {
+        folder.model("escaping.onnx", model(location));
+        for flags in ["", "--allow-symlinks"] {
+            folder.gradc(&format!("inspect escaping.onnx {flags}")).fails(
+                3,
+                &format!("error[GC0305]: weights of «fc.weight» refer to «{location}», {reason}: refused"),
+                "a model may only name regular files in its own folder; save it anew with its weights beside it",
+            );
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn external_data_through_a_symbolic_link() {
+    let folder = Folder::new();
+    let model = Onnx::new()
+        .input("x", "2")
+        .external_weight("w", &[2], "weights")
+        .node("Add", "x w", "y")
+        .output("y", "2");
+    folder.model("m.onnx", model);
+    fs::write(folder.0.join("elsewhere"), [0u8; 8]).unwrap();
+    std::os::unix::fs::symlink("elsewhere", folder.0.join("weights")).unwrap();
+    let command = "run m.onnx --input x=1,2";
+    folder.gradc(command).fails(
+        3,
+        "error[GC0305]: weights of «w» refer to «weights», a symbolic link: refused",
+        "--allow-symlinks permits symbolic links in a folder that you trust",
+    );
+    let outcome = folder.mended(command, "GC0305", "--allow-symlinks");
+    assert!(outcome.out.contains("1, 2"), "{}", outcome.out);
+}
+
+/// `y = sqrt(x)`, then `z = x * y`: the gradient of z at 0 is 0 times infinity.
+fn root_model() -> Onnx {
+    Onnx::new()
+        .input("x", "3")
+        .weight("zeros", &[3], &[0.0, 0.0, 0.0])
+        .node("Mul", "x zeros", "scaled")
+        .node("Div", "scaled x", "ratio")
+        .node("Add", "ratio x", "y")
+        .output("y", "3")
+}
+
+#[test]
+fn nan_found() {
+    let folder = Folder::new();
+    folder.model("m.onnx", root_model());
+    let command = "run m.onnx --input x=1,0,2 --nan-check error";
+    folder.gradc(command).fails(
+        7,
+        "error[GC0701]: first NaN in the result of Div «/ratio» at [1] at: it computed 0 / 0, which is «ratio»; \
+         seen in «y»",
+        "add --nan-check warn --trace-nan nan.npz to go on",
+    );
+    let outcome = folder.mended(command, "GC0701", "--nan-check warn --trace-nan nan.npz");
+    assert!(
+        outcome.err.starts_with("warning: first NaN in the result of Div «/ratio» at [1]"),
+        "{}",
+        outcome.err
+    );
+    let mut trace =
+        gradc::formats::npz::Npz::open(folder.0.join("nan.npz"), &gradc::formats::Limits::default()).unwrap();
+    assert_eq!(trace.names(), ["scaled", "x", "result"]);
+    assert_eq!(trace.get("x").unwrap(), Literal::new([3], &[1f32, 0.0, 2.0]));
+    assert!(trace.get("result").unwrap().to_f64()[1].is_nan());
+    folder.gradc("run m.onnx --input x=1,0,2 --trace-nan t.npz").fails(7, "error[GC0701]", "add --nan-check");
+    assert!(folder.files().contains(&"t.npz".to_owned()), "it is written before the command ends");
+    folder.gradc("run m.onnx --input x=1,0,2").ok();
+    assert_eq!(folder.gradc("run m.onnx --input x=1,5,2 --nan-check error").err, "");
+    folder.gradc("run m.onnx --input x=1,nan,2 --nan-check error").fails(
+        7,
+        "error[GC0701]: first NaN in the input «x» at [1]",
+        "give it finite numbers",
+    );
+    let json = folder.gradc("run m.onnx --input x=1,0,2 --nan-check error --json");
+    let error: serde_json::Value = serde_json::from_str(&json.err).unwrap();
+    assert_eq!((&error["code"], &error["exit_code"]), (&"GC0701".into(), &7.into()));
+}
+
+#[test]
+fn nan_found_in_the_gradient() {
+    let folder = Folder::new();
+    // The value (-2)^3 is -8; its derivative in the exponent has the logarithm of -2.
+    let model = Onnx::new().input("x", "2").input("e", "2").node("Pow", "x e", "y").output("y", "2");
+    folder.model("m.onnx", model);
+    let command = "grad m.onnx --input x=2,-2 --input e=2,3 --target y:sum --nan-check error";
+    folder.gradc(command).fails(
+        7,
+        "error[GC0701]: first NaN in the gradient of Pow «/y» at [1] at: its derivative computed log(-2); seen in the \
+         gradient of «e»",
+        "add --nan-check warn --trace-nan nan.npz to go on",
+    );
+    let outcome = folder.mended(command, "GC0701", "--nan-check warn --trace-nan nan.npz");
+    assert!(outcome.out.contains("1 NOT FINITE"), "{}", outcome.out);
+    folder.gradc(&format!("{command} --wrt x")).ok();
+    // The same without passes, and interpreted.
+    for flags in ["-O0", "--interpreter", "--dtype f64", "--threads 2"] {
+        let outcome = folder.gradc(&format!("{command} {flags}"));
+        assert!(outcome.err.contains("first NaN in the gradient of Pow «/y» at [1]"), "{}", outcome.err);
+    }
+    let infinite = "grad m.onnx --input x=0,2 --input e=0.5,1 --target y:sum --wrt x --nan-check error";
+    folder.gradc(infinite).fails(
+        7,
+        "error[GC0701]: first infinity in the gradient of Pow «/y» at [0]",
+        "add --nan-check warn",
+    );
+}
+
+#[test]
 fn wrong_element_type() {
     let folder = image();
     folder.npy("wide.npy", &Literal::new([1, 3, 2, 2], &[0.1f64; 12]));
@@ -215,7 +360,7 @@ fn no_path() {
     folder.gradc(&format!("grad m.onnx {inputs} --wrt prompt,x")).fails(
         5,
         "error[GC0403]: «y:sum» does not depend on «prompt» through differentiable ops: all paths end at Cast",
-        "--wrt one of: x (1 have a path)",
+        "--wrt one of: x (1 has a path)",
     );
     folder.gradc(&format!("grad m.onnx {inputs} --wrt x")).ok();
 }

@@ -1,8 +1,8 @@
 //! Tensors that a model stores in other files: found safely, mapped once.
 
 use super::map::map;
-use super::{ExternalData, ReadOptions};
-use crate::error::{Escaped, Grouped, Quoted, Refusal};
+use super::{DataType, ExternalData, ReadOptions};
+use crate::error::{Escaped, Grouped, Outside, Quoted, Refusal};
 use crate::{Error, Result};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use std::fs::{self, File, Metadata};
 use std::io::ErrorKind;
 use std::path::Path;
 
-use crate::proto::StringStringEntryProto;
+use crate::proto::{StringStringEntryProto, TensorProto};
 
 /// The most bytes that all sparse tensors of a model take when dense: no bytes of the file back them.
 const MAX_DENSE_BYTES: usize = 256 << 20;
@@ -20,8 +20,8 @@ pub(super) struct Externals<'a> {
     source: &'a ExternalData,
     options: &'a ReadOptions,
     mapped: BTreeMap<String, Bytes>,
-    /// How many initializers are stored outside, of how many.
-    needed: Option<(usize, usize)>,
+    /// How much of the model is stored outside.
+    needed: Outside,
     dense_bytes: usize,
 }
 
@@ -33,11 +33,7 @@ struct Reference<'a> {
 }
 
 impl<'a> Externals<'a> {
-    pub(super) fn new(
-        source: &'a ExternalData,
-        options: &'a ReadOptions,
-        needed: Option<(usize, usize)>,
-    ) -> Externals<'a> {
+    pub(super) fn new(source: &'a ExternalData, options: &'a ReadOptions, needed: Outside) -> Externals<'a> {
         Externals { source, options, mapped: BTreeMap::new(), needed, dense_bytes: 0 }
     }
 
@@ -173,6 +169,16 @@ fn reference<'a>(tensor: &str, entries: &'a [StringStringEntryProto]) -> Result<
         offset: number("offset")?.unwrap_or(0),
         length: number("length")?,
     })
+}
+
+/// The bytes that a tensor takes by its type and shape; 0 where these are wrong.
+pub(super) fn declared_bytes(tensor: &TensorProto) -> u64 {
+    let elements = tensor
+        .dims
+        .iter()
+        .try_fold(1usize, |product, &length| product.checked_mul(usize::try_from(length).ok()?));
+    let bytes = || DataType::from_number(tensor.data_type.unwrap_or(0))?.packed_bytes(elements?);
+    bytes().unwrap_or(0) as u64
 }
 
 /// The rules for names, on every system alike: components are compared, never substrings.

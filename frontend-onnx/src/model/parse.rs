@@ -1,14 +1,14 @@
 //! `ModelProto` to [`Model`]: graphs, nodes, attributes.
 
 use super::attribute::{Attribute, Attributes};
-use super::external::Externals;
+use super::external::{Externals, declared_bytes};
 use super::function::read_function;
 use super::graph::{Dim, GraphModel, Initializer, Node, ValueInfo, ValueType};
 use super::legacy::modernise;
 use super::order::{Place, settle};
 use super::read_tensor::{data_type, sparse, tensor};
 use super::{DataType, ExternalData, Model, ReadOptions};
-use crate::error::{Escaped, Grouped, Quoted, SUPPORTED_OPSETS};
+use crate::error::{Escaped, Grouped, Outside, Quoted, SUPPORTED_OPSETS};
 use crate::proto::attribute_proto::AttributeType;
 use crate::proto::{
     self, AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, tensor_proto,
@@ -32,8 +32,13 @@ pub(super) fn read_model(
 ) -> Result<Model> {
     let graph = proto.graph.ok_or_else(|| Error::NoGraph { file: file.to_owned() })?;
     let outside = Some(tensor_proto::DataLocation::External as i32);
-    let needed = graph.initializer.iter().filter(|tensor| tensor.data_location == outside).count();
-    let externals = Externals::new(external, options, Some((needed, graph.initializer.len())));
+    let external_tensors = || graph.initializer.iter().filter(|tensor| tensor.data_location == outside);
+    let needed = Outside {
+        tensors: external_tensors().count(),
+        all: graph.initializer.len(),
+        bytes: external_tensors().map(declared_bytes).fold(0, u64::saturating_add),
+    };
+    let externals = Externals::new(external, options, needed);
     let mut opsets = opset_versions(&proto.opset_import)?;
     if proto.opset_import.is_empty() && proto.ir_version.unwrap_or(0) < 3 {
         // Before the third version of the format there was nothing to import.

@@ -5,7 +5,7 @@ use super::dtype::DataType;
 use super::external::Externals;
 use super::tensor::{TensorData, byte_size, element_count};
 use super::{ExternalData, ReadOptions};
-use crate::error::Escaped;
+use crate::error::{Escaped, Outside};
 use crate::proto::{SparseTensorProto, TensorProto, tensor_proto};
 use crate::{Error, Result};
 use bytes::Bytes;
@@ -16,7 +16,7 @@ pub fn read_tensor_proto(bytes: impl Into<Bytes>) -> Result<TensorData> {
     let proto = TensorProto::decode(bytes.into()).map_err(|error| {
         Error::tensor("", format!("it is not valid protobuf ({})", Escaped(&decoder_words(&error))))
     })?;
-    tensor(proto, &mut Externals::new(&ExternalData::None, &ReadOptions::default(), None))
+    tensor(proto, &mut Externals::new(&ExternalData::None, &ReadOptions::default(), Outside::default()))
 }
 
 pub(super) fn tensor(proto: TensorProto, externals: &mut Externals<'_>) -> Result<TensorData> {

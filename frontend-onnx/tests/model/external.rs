@@ -140,7 +140,10 @@ fn missing_files_are_named() {
     let error = result.expect_err("missing");
     assert_eq!(error.to_string(), "weights of «w» are in «model.onnx_data», which is not beside the model");
     assert_eq!(error.code(), "GC0304");
-    assert_eq!(error.help(), "put it in the same folder, under exactly this name (1 of 2 tensors need it)");
+    assert_eq!(
+        error.help(),
+        "put it in the same folder, under exactly this name (1 of 2 tensors needs it, 8 B)"
+    );
     let none = Model::from_bytes(with(tensor(&[("location", "d")])).encode_to_vec(), ExternalData::None);
     expect(none, "GC0304", "weights of «w» are in «d», but no folder was given to look in");
     let memory = ExternalData::Memory(Default::default());

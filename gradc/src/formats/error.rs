@@ -151,7 +151,10 @@ impl FormatError {
                 };
                 format!("it holds {}{more}", shown.join(", "))
             }
-            FormatError::TooLarge { .. } => "raise --max-memory where this is meant".to_owned(),
+            FormatError::TooLarge { .. } => {
+                "save fewer elements or a smaller type in one array; formats::Limits has the limit of the library"
+                    .to_owned()
+            }
             FormatError::Picture { .. } => {
                 "PNG pictures of up to 32,768 by 32,768 pixels are read".to_owned()
             }

@@ -93,7 +93,7 @@ fn a_missing_path_tells_where_the_paths_end() {
         "GC0403",
         5,
         "«y:sum» does not depend on «prompt» through differentiable ops: all paths end at Cast «/whole»",
-        "--wrt one of: x (1 have a path)",
+        "--wrt one of: x (1 has a path)",
     );
     // As one of a group it is zero, with a warning.
     let compiled = Compile::new(&model).target(Target::sum("y")).build().unwrap();

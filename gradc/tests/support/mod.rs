@@ -5,8 +5,8 @@ use gradc::{ExternalData, Model};
 use gradc_frontend_onnx::proto::attribute_proto::AttributeType;
 use gradc_frontend_onnx::proto::tensor_shape_proto::{Dimension, dimension};
 use gradc_frontend_onnx::proto::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
-    TypeProto, ValueInfoProto, type_proto,
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
+    TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
 };
 use prost::Message;
 
@@ -90,6 +90,21 @@ impl Onnx {
 
     pub fn weight(mut self, name: &str, dims: &[i64], values: &[f32]) -> Onnx {
         self.graph.initializer.push(tensor(name, dims, values));
+        self
+    }
+
+    /// A weight whose bytes stand in another file, at its start.
+    pub fn external_weight(mut self, name: &str, dims: &[i64], location: &str) -> Onnx {
+        let entry =
+            StringStringEntryProto { key: Some("location".to_owned()), value: Some(location.to_owned()) };
+        self.graph.initializer.push(TensorProto {
+            name: Some(name.to_owned()),
+            data_type: Some(F32),
+            dims: dims.to_vec(),
+            external_data: vec![entry],
+            data_location: Some(1),
+            ..Default::default()
+        });
         self
     }
 
