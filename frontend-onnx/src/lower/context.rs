@@ -162,6 +162,15 @@ impl<'a, 'b> Context<'a, 'b> {
         }
     }
 
+    /// The number of this node among those that draw random numbers, from 1 on.
+    pub fn draw(&self) -> Result<u32> {
+        let Some(draws) = &self.lowering.draws else {
+            return Err(self.error("would draw the same random numbers in every step of the loop"));
+        };
+        draws.set(draws.get() + 1);
+        Ok(draws.get())
+    }
+
     // --- Axes and types -------------------------------------------------------------------------------------------
 
     /// An axis counted from the end where it is negative.

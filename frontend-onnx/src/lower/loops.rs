@@ -245,6 +245,7 @@ impl<'b> Lowering<'b> {
                 dims: BTreeMap::new(),
                 notes: Vec::new(),
                 apart: BTreeSet::new(),
+                draws: None,
             };
             for name in graph.captures.iter().chain(&weights) {
                 let Some(&outer) = self.values.get(name) else { continue };

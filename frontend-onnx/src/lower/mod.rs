@@ -21,6 +21,7 @@ use crate::model::{GraphModel, Node, inline_functions};
 use crate::{Error, Model, ReadOptions, Result};
 use gradc_ir::{Builder, DType, Expr, Literal, Mark, Op, Origin, Value};
 use known::Known;
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -145,6 +146,7 @@ pub fn lower(model: &Model, options: &LowerOptions) -> Result<Lowered> {
             dims: BTreeMap::new(),
             notes: Vec::new(),
             apart: gradient::names(&model.graph),
+            draws: Some(Cell::new(0)),
         };
         table::check_supported(&model.graph)?;
         lowering.bind_inputs(&model.graph)?;
@@ -178,6 +180,8 @@ pub(crate) struct Lowering<'b> {
     notes: Vec<String>,
     /// Names by which a node of the model differentiates: each is kept apart from tensors of equal value.
     apart: BTreeSet<String>,
+    /// How many nodes have drawn random numbers; `None` where a node is lowered once and evaluated more often.
+    draws: Option<Cell<u32>>,
 }
 
 impl<'b> Lowering<'b> {

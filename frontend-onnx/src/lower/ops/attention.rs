@@ -106,14 +106,18 @@ impl Sizes {
     }
 }
 
-fn heads(context: &Context<'_, '_>, name: &str) -> Result<usize> {
+pub(super) fn heads(context: &Context<'_, '_>, name: &str) -> Result<usize> {
     let heads = context.node.required(name, context.node.optional_int(name)?)?;
     let heads = usize::try_from(heads).ok().filter(|&heads| heads > 0);
     heads.ok_or_else(|| context.node.attribute_error(name, "is not positive"))
 }
 
 /// `[batch, heads, positions, size]` from that, or from `[batch, positions, heads * size]` with a number of heads.
-fn split_heads<'b>(context: &Context<'_, 'b>, x: Expr<'b>, heads: Option<usize>) -> Result<Expr<'b>> {
+pub(super) fn split_heads<'b>(
+    context: &Context<'_, 'b>,
+    x: Expr<'b>,
+    heads: Option<usize>,
+) -> Result<Expr<'b>> {
     match (heads, &x.shape()[..]) {
         (None, [_, _, _, _]) => Ok(x),
         (Some(heads), &[batch, positions, width]) if width.is_multiple_of(heads) => {

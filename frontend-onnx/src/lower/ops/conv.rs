@@ -11,7 +11,7 @@ pub(in crate::lower) const OPERATORS: &[Operator] = &[
     Operator::new("CausalConvWithState", 27, Gradient::Smooth, causal_conv_with_state),
 ];
 
-fn conv<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+pub(super) fn conv<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let (x, w) = (context.float(0)?, context.float(1)?);
     context.same_dtype(x, w)?;
     let (x_shape, w_shape) = (x.shape(), w.shape());

@@ -1,25 +1,25 @@
 //! Operators of `com.microsoft` that optimizers of ONNX graphs put in the place of standard ones.
 
 use super::normalization::{Standardized, root_mean_square, wider};
-use super::product::matmul;
 use crate::Result;
 use crate::lower::{Context, Gradient, Operator, Outputs};
 use gradc_ir::{DType, Expr};
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
-const DOMAIN: &str = "com.microsoft";
+pub(super) const DOMAIN: &str = "com.microsoft";
 
 pub(in crate::lower) const OPERATORS: &[Operator] = &[
     Operator::new("BiasGelu", 1, Gradient::Smooth, bias_gelu).of(DOMAIN),
     Operator::new("FastGelu", 1, Gradient::Smooth, fast_gelu).of(DOMAIN),
-    Operator::new("FusedMatMul", 1, Gradient::Smooth, fused_matmul).of(DOMAIN),
     Operator::new("Gelu", 1, Gradient::Smooth, plain_gelu).of(DOMAIN),
     Operator::new("QuickGelu", 1, Gradient::Smooth, quick_gelu).of(DOMAIN),
+    Operator::new("SimplifiedLayerNormalization", 1, Gradient::Smooth, simplified),
+    Operator::new("SimplifiedLayerNormalization", 1, Gradient::Smooth, simplified).of(DOMAIN),
     Operator::new("SkipLayerNormalization", 1, Gradient::Smooth, skip_layer_normalization).of(DOMAIN),
     Operator::new("SkipSimplifiedLayerNormalization", 1, Gradient::Smooth, skip_simplified).of(DOMAIN),
 ];
 
-fn gelu(x: Expr<'_>) -> Expr<'_> {
+pub(super) fn gelu(x: Expr<'_>) -> Expr<'_> {
     x * 0.5 * ((x * FRAC_1_SQRT_2).erf() + 1.0)
 }
 
@@ -46,25 +46,6 @@ fn quick_gelu<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let x = context.float(0)?;
     let alpha = context.node.float("alpha", 1.702)? as f64;
     Ok(vec![x * (x * alpha).sigmoid()])
-}
-
-fn fused_matmul<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
-    let node = context.node;
-    if node.flag("transBatchA", false)? || node.flag("transBatchB", false)? {
-        return Err(context.error("transposed batches are not supported"));
-    }
-    let factor = |position: usize, attribute: &str| -> Result<Expr<'b>> {
-        let x = context.float(position).and_then(|_| context.ranked(position, 1))?;
-        if !node.flag(attribute, false)? || x.rank() == 1 {
-            return Ok(x);
-        }
-        let mut order: Vec<usize> = (0..x.rank()).collect();
-        order.swap(x.rank() - 1, x.rank() - 2);
-        Ok(x.transpose(&order))
-    };
-    let product = matmul(context, factor(0, "transA")?, factor(1, "transB")?)?;
-    let alpha = node.float("alpha", 1.0)?;
-    Ok(vec![if alpha == 1.0 { product } else { product * alpha as f64 }])
 }
 
 /// The sum of input, skip and, at this position, bias.
@@ -101,4 +82,16 @@ fn skip_simplified<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let inverse = 1.0 / ((wide * wide).mean(&axes) + epsilon).sqrt();
     let inverse = inverse.reshape(&shape.with_ones(&axes));
     Ok(vec![y, inverse, inverse, sum])
+}
+
+/// As RMSNormalization; runtimes know it by this name, in the domain of ONNX too.
+fn simplified<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+    let x = context.float(0)?;
+    let shape = x.shape();
+    let axes: Vec<usize> = (context.axis_attribute(-1, shape.rank())?..shape.rank()).collect();
+    let epsilon = context.node.float("epsilon", 1e-5)? as f64;
+    let wide = x.cast(wider(x.dtype(), DType::F32));
+    let y = root_mean_square(wide, &axes, epsilon) * context.parameter(context.float(1)?, wide, "scale")?;
+    let inverse = 1.0 / ((wide * wide).mean(&axes) + epsilon).sqrt();
+    Ok(vec![y.cast(x.dtype()), inverse.reshape(&shape.with_ones(&axes))])
 }

@@ -10,18 +10,23 @@ mod deform_conv;
 mod determinant;
 mod einsum;
 mod elementwise;
+mod generator;
 mod grid;
 mod index;
 mod linear_attention;
 mod loss;
 mod machine_learning;
 mod microsoft;
+mod microsoft_attention;
+mod microsoft_fused;
+mod microsoft_quantized;
 mod ngrams;
 pub(super) mod normalization;
 mod optimizer;
 mod pool;
 mod product;
 mod quantize;
+mod random;
 mod recurrent;
 mod recurrent_activation;
 mod recurrent_cell;
@@ -59,12 +64,16 @@ pub(super) const ALL: &[&[Operator]] = &[
     loss::OPERATORS,
     machine_learning::OPERATORS,
     microsoft::OPERATORS,
+    microsoft_attention::OPERATORS,
+    microsoft_fused::OPERATORS,
+    microsoft_quantized::OPERATORS,
     ngrams::OPERATORS,
     normalization::OPERATORS,
     optimizer::OPERATORS,
     pool::OPERATORS,
     product::OPERATORS,
     quantize::OPERATORS,
+    random::OPERATORS,
     recurrent::OPERATORS,
     reduce::OPERATORS,
     resize::OPERATORS,

@@ -47,7 +47,11 @@ fn column_major<'b>(index: Expr<'b>, shape: &Shape) -> Expr<'b> {
 }
 
 fn average_pool<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
-    let x = context.float(0)?;
+    Ok(vec![averages(context, context.float(0)?)?])
+}
+
+/// The mean of each window.
+pub(super) fn averages<'b>(context: &Context<'_, 'b>, x: Expr<'b>) -> Result<Expr<'b>> {
     let (windows, pads) = settled(context, x)?;
     let include_pad = context.node.flag("count_include_pad", false)?;
     let sum = context.push(Op::Window(windows.over(WindowKind::Sum)), &[wide(x)])?;
@@ -77,7 +81,7 @@ fn average_pool<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
         let counts = context.builder().constant(Literal::new(&shape[2..], &counts)).cast(sum.dtype());
         counts.broadcast(&shape, &(2..shape.rank()).collect::<Vec<_>>())
     };
-    Ok(vec![(sum / divisor).cast(x.dtype())])
+    Ok((sum / divisor).cast(x.dtype()))
 }
 
 fn lp_pool<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {

@@ -64,7 +64,7 @@ fn dot<'b>(
     context.push(Op::Dot(dims), &[a, b])
 }
 
-fn gemm<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+pub(super) fn gemm<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let (a, b) = (context.input(0)?, context.input(1)?);
     if a.rank() != 2 || b.rank() != 2 {
         return Err(context.error(format_args!(

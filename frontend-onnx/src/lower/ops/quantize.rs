@@ -28,7 +28,13 @@ fn range(context: &Context<'_, '_>, dtype: DType) -> Result<(f64, f64)> {
 }
 
 /// A scale or zero point for every element of `x`: one for all, one for each slice of the axis, or one for each block.
-fn spread<'b>(context: &Context<'_, 'b>, e: Expr<'b>, x: &Shape, axis: i64, block: i64) -> Result<Expr<'b>> {
+pub(super) fn spread<'b>(
+    context: &Context<'_, 'b>,
+    e: Expr<'b>,
+    x: &Shape,
+    axis: i64,
+    block: i64,
+) -> Result<Expr<'b>> {
     let shape = e.shape();
     if shape.elements() == 1 {
         return Ok(e.reshape(&Shape::scalar()).broadcast(x, &[]));
@@ -62,7 +68,7 @@ fn layout(context: &Context<'_, '_>) -> Result<(i64, i64)> {
     Ok((context.node.int("axis", 1)?, context.node.int("block_size", 0)?))
 }
 
-fn quantize_linear<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+pub(super) fn quantize_linear<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let (x, scale) = (context.input(0)?, context.float(1)?);
     let x = if x.dtype().is_float() { x } else { x.cast(scale.dtype()) };
     let zero = context.optional(2)?;
@@ -82,7 +88,7 @@ fn quantize_linear<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
 }
 
 /// Rounds, moves by the zero point and limits to the type.
-fn quantized<'b>(
+pub(super) fn quantized<'b>(
     context: &Context<'_, 'b>,
     x: Expr<'b>,
     zero: Option<Expr<'b>>,
@@ -94,7 +100,7 @@ fn quantized<'b>(
     Ok(super::activation::clamp(moved, low, high).cast(dtype))
 }
 
-fn dequantize_linear<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+pub(super) fn dequantize_linear<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let (x, scale) = (context.integer(0)?, context.float(1)?);
     let (axis, block) = layout(context)?;
     let dtype = match context.node.int("output_dtype", 0)? {
@@ -114,16 +120,29 @@ fn dequantize_linear<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     Ok(vec![(moved.cast(scale.dtype()) * scale).cast(dtype)])
 }
 
-fn dynamic_quantize_linear<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
-    let x = context.float(0)?;
+/// The scale of a tensor, and its zero point as a float, such that 8 bits reach from its least to its greatest element.
+fn dynamic_range(x: Expr<'_>) -> (Expr<'_>, Expr<'_>) {
     let axes: Vec<usize> = (0..x.rank()).collect();
-    let zero = context.scalar(x.dtype(), 0.0);
+    let zero = x.builder().constant(gradc_ir::Literal::scalar_of(x.dtype(), 0.0));
     let low = x.reduce(gradc_ir::ReduceOp::Min, &axes).min(zero);
     let high = x.reduce(gradc_ir::ReduceOp::Max, &axes).max(zero);
     let scale = (high - low) / 255.0;
     // A tensor of zeros has no scale of its own.
     let scale = scale.eq(zero).select(scale.splat(1.0), scale);
-    let point = super::activation::clamp((-low / scale).round(), 0.0, 255.0);
+    (scale, super::activation::clamp((-low / scale).round(), 0.0, 255.0))
+}
+
+/// What is left of a tensor after it was held in 8 bits, with a scale and a zero point of its own.
+pub(super) fn rounded_through(x: Expr<'_>) -> Expr<'_> {
+    let (scale, point) = dynamic_range(x);
+    let shape = x.shape();
+    let (scale, point) = (scale.broadcast(&shape, &[]), point.broadcast(&shape, &[]));
+    (super::activation::clamp((x / scale).round() + point, 0.0, 255.0) - point) * scale
+}
+
+fn dynamic_quantize_linear<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+    let x = context.float(0)?;
+    let (scale, point) = dynamic_range(x);
     let shape = x.shape();
     let y =
         quantized(context, x / scale.broadcast(&shape, &[]), Some(point.broadcast(&shape, &[])), DType::U8)?;
@@ -131,7 +150,7 @@ fn dynamic_quantize_linear<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
 }
 
 /// An operand as i32 without its zero point. One for each slice belongs to `axis`, counted from the end.
-fn centered<'b>(
+pub(super) fn centered<'b>(
     context: &Context<'_, 'b>,
     x: Expr<'b>,
     zero: Option<Expr<'b>>,

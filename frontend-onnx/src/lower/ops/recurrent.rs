@@ -1,5 +1,7 @@
 //! LSTM, GRU and RNN: one loop for each direction, with the products that do not depend on the state outside of it.
 
+use super::microsoft::DOMAIN;
+use super::quantize::rounded_through;
 use super::recurrent_activation::Activation;
 use super::recurrent_cell::{Cell, body};
 use crate::Result;
@@ -8,6 +10,7 @@ use gradc_ir::{DType, DotDims, Expr, Op, ScanOp, Shape};
 use std::sync::Arc;
 
 pub(in crate::lower) const OPERATORS: &[Operator] = &[
+    Operator::new("DynamicQuantizeLSTM", 1, Gradient::Smooth, dynamic_quantize_lstm).of(DOMAIN),
     Operator::new("LSTM", 1, Gradient::Smooth, lstm),
     Operator::new("GRU", 1, Gradient::Smooth, gru),
     Operator::new("RNN", 1, Gradient::Smooth, rnn),
@@ -15,16 +18,51 @@ pub(in crate::lower) const OPERATORS: &[Operator] = &[
 
 fn lstm<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let coupled = context.node.flag("input_forget", false)?;
-    recurrent(context, Cell::Lstm { coupled }, &["Sigmoid", "Tanh", "Tanh"])
+    recurrent(context, Cell::Lstm { coupled }, &["Sigmoid", "Tanh", "Tanh"], plain_weights(context)?)
+}
+
+/// An LSTM whose input and state are held in 8 bits where they meet the weights, each as a whole.
+fn dynamic_quantize_lstm<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+    let coupled = context.node.flag("input_forget", false)?;
+    // One scale and zero point for each direction, or for each column of it.
+    let weights = |at: usize, scale: usize| -> Result<Expr<'b>> {
+        let zero = context.integer(scale + 1)?;
+        let (w, scale) = (context.integer(at)?, context.float(scale)?);
+        let shape = w.shape();
+        if shape.rank() != 3 {
+            return Err(context.error(format_args!("input {at} must have three axes, is {}", w.ty())));
+        }
+        let spread = |e: Expr<'b>| match e.rank() {
+            1 if e.shape()[0] == shape[0] => Ok(e.broadcast(&shape, &[0])),
+            2 if e.shape()[..] == [shape[0], shape[2]] => Ok(e.broadcast(&shape, &[0, 2])),
+            _ => Err(context.error(format_args!("{} does not fit weights of {shape}", e.ty()))),
+        };
+        let centered = w.cast(scale.dtype()) - spread(zero.cast(scale.dtype()))?;
+        Ok((centered * spread(scale)?).transpose(&[0, 2, 1]))
+    };
+    let weights = Weights { w: weights(1, 8)?, r: weights(2, 10)?, rounded: true };
+    recurrent(context, Cell::Lstm { coupled }, &["Sigmoid", "Tanh", "Tanh"], weights)
 }
 
 fn gru<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let reset_after = context.node.flag("linear_before_reset", false)?;
-    recurrent(context, Cell::Gru { reset_after }, &["Sigmoid", "Tanh"])
+    recurrent(context, Cell::Gru { reset_after }, &["Sigmoid", "Tanh"], plain_weights(context)?)
 }
 
 fn rnn<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
-    recurrent(context, Cell::Rnn, &["Tanh"])
+    recurrent(context, Cell::Rnn, &["Tanh"], plain_weights(context)?)
+}
+
+/// The matrices for the input and for the state.
+struct Weights<'b> {
+    w: Expr<'b>,
+    r: Expr<'b>,
+    /// What meets them is held in 8 bits.
+    rounded: bool,
+}
+
+fn plain_weights<'b>(context: &Context<'_, 'b>) -> Result<Weights<'b>> {
+    Ok(Weights { w: context.float(1)?, r: context.float(2)?, rounded: false })
 }
 
 /// The operands, batch-major ones turned to time-major.
@@ -43,6 +81,8 @@ struct Operands<'b> {
     states: Vec<Option<Expr<'b>>>,
     /// `[directions, 3 * hidden]`
     peepholes: Option<Expr<'b>>,
+    /// The state is held in 8 bits where it meets the weights.
+    rounded: bool,
 }
 
 /// The lengths of all axes.
@@ -52,7 +92,12 @@ struct Sizes {
     hidden: usize,
 }
 
-fn recurrent<'b>(context: &Context<'_, 'b>, cell: Cell, defaults: &[&str]) -> Outputs<'b> {
+fn recurrent<'b>(
+    context: &Context<'_, 'b>,
+    cell: Cell,
+    defaults: &[&str],
+    weights: Weights<'b>,
+) -> Outputs<'b> {
     let node = context.node;
     let batch_major = node.flag("layout", false)?;
     let reversed: &[bool] = match node.string("direction", "forward")? {
@@ -63,7 +108,7 @@ fn recurrent<'b>(context: &Context<'_, 'b>, cell: Cell, defaults: &[&str]) -> Ou
     };
     let activations = activations(context, defaults, reversed.len())?;
     let clip = node.optional_float("clip")?.map(f64::from);
-    let (operands, sizes) = operands(context, cell, batch_major, reversed.len())?;
+    let (operands, sizes) = operands(context, cell, batch_major, reversed.len(), weights)?;
     let mut sequences = Vec::new();
     let mut finals: Vec<Vec<Expr<'b>>> = vec![Vec::new(); cell.states()];
     for (direction, &reverse) in reversed.iter().enumerate() {
@@ -89,6 +134,7 @@ fn operands<'b>(
     cell: Cell,
     batch_major: bool,
     directions: usize,
+    weights: Weights<'b>,
 ) -> Result<(Operands<'b>, Sizes)> {
     let node = context.node;
     let x = context.float(0)?;
@@ -96,8 +142,9 @@ fn operands<'b>(
         return Err(node.error(format_args!("X must have three axes, is {}", x.ty())));
     }
     let x = if batch_major { x.transpose(&[1, 0, 2]) } else { x };
+    let x = if weights.rounded { rounded_through(x) } else { x };
     let (steps, batch, features) = (x.shape()[0], x.shape()[1], x.shape()[2]);
-    let r = context.float(2)?;
+    let r = weights.r;
     let hidden = match r.shape()[..] {
         [_, _, hidden] => hidden,
         _ => return Err(node.error(format_args!("R must have three axes, is {}", r.ty()))),
@@ -107,9 +154,12 @@ fn operands<'b>(
     }
     let sizes = Sizes { steps, batch, hidden };
     let typed = |e: Expr<'b>| context.same_dtype(x, e).map(|()| e);
+    let shaped = |e: Expr<'b>, shape: &[usize], what: &str| {
+        context.expect_shape(e, &Shape::new(shape), what).and_then(|()| typed(e))
+    };
     let rows = hidden.saturating_mul(cell.gates());
-    let w = typed(context.shaped(1, &[directions, rows, features], "W")?)?;
-    let r = typed(context.shaped(2, &[directions, rows, hidden], "R")?)?;
+    let w = shaped(weights.w, &[directions, rows, features], "W")?;
+    let r = shaped(r, &[directions, rows, hidden], "R")?;
     let given = |position: usize, shape: &[usize], what: &str| -> Result<Option<Expr<'b>>> {
         match context.optional(position)? {
             None => Ok(None),
@@ -129,7 +179,8 @@ fn operands<'b>(
         peepholes = given(7, &[directions, hidden.saturating_mul(3)], "P")?;
     }
     let within = within(context, &sizes)?;
-    Ok((Operands { x, w, r, bias, within, states, peepholes }, sizes))
+    let rounded = weights.rounded;
+    Ok((Operands { x, w, r, bias, within, states, peepholes, rounded }, sizes))
 }
 
 /// Which steps belong to the sequence of each batch element; `None` where all do.
@@ -211,7 +262,15 @@ fn one_direction<'b>(
     all.push(projected);
     all.extend(operands.within);
     let scan = ScanOp {
-        body: Arc::new(body(cell, activations, clip, &all, constants.len(), inner_bias.is_some())),
+        body: Arc::new(body(
+            cell,
+            activations,
+            clip,
+            &all,
+            constants.len(),
+            inner_bias.is_some(),
+            operands.rounded,
+        )),
         trip: sizes.steps,
         constants: constants.len(),
         carries,

@@ -46,6 +46,7 @@ pub(super) fn body(
     operands: &[Expr<'_>],
     constants: usize,
     inner_bias: bool,
+    rounded: bool,
 ) -> Graph {
     let builder = Builder::new("step");
     let sequences = constants + cell.states();
@@ -73,6 +74,7 @@ pub(super) fn body(
         states: &inputs[constants..sequences],
         activations,
         clip,
+        rounded,
     };
     let next = match cell {
         Cell::Lstm { coupled } => step.lstm(coupled),
@@ -100,6 +102,8 @@ struct Step<'s, 'b> {
     states: &'s [Expr<'b>],
     activations: &'s [Activation],
     clip: Option<f64>,
+    /// The state is held in 8 bits where it meets the weights.
+    rounded: bool,
 }
 
 impl<'b> Step<'_, 'b> {
@@ -109,6 +113,7 @@ impl<'b> Step<'_, 'b> {
 
     /// The product of a state with rows of the recurrent weights.
     fn recur(&self, state: Expr<'b>, rows: Expr<'b>) -> Expr<'b> {
+        let state = if self.rounded { super::quantize::rounded_through(state) } else { state };
         state.dot(rows, DotDims { lhs_contract: vec![1], rhs_contract: vec![1], ..DotDims::default() })
     }
 

@@ -1,4 +1,4 @@
-//! Softmax and its relatives, and dropout.
+//! Softmax and its relatives.
 
 use super::shape::sides;
 use crate::Result;
@@ -6,7 +6,6 @@ use crate::lower::{Context, Gradient, Operator, Outputs};
 use gradc_ir::{ArgOp, DType, Expr, Op, TensorType};
 
 pub(in crate::lower) const OPERATORS: &[Operator] = &[
-    Operator::new("Dropout", 1, Gradient::Smooth, dropout),
     Operator::new("Hardmax", 1, Gradient::Zero, |c| along_axis(c, hardmax)),
     Operator::new("LogSoftmax", 1, Gradient::Smooth, |c| {
         along_axis(c, |context, x, axis| context.push(Op::LogSoftmax { axis }, &[x]))
@@ -41,22 +40,4 @@ fn hardmax<'b>(context: &Context<'_, 'b>, x: Expr<'b>, axis: usize) -> Result<Ex
     let found = context.push(Op::ArgReduce { op: ArgOp::Max, axis, last: false }, &[x])?;
     let counts = context.builder().iota(TensorType::new(DType::I64, x.shape()), axis);
     Ok(counts.eq(found.unreduce(&x.shape(), &[axis])).cast(x.dtype()))
-}
-
-/// As in inference: the operand. Opset 12 made ratio and mode inputs.
-fn dropout<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
-    let x = context.input(0)?;
-    if context.optional(2)?.is_some() {
-        let training =
-            context.known_f64s(2, "whether to drop elements")?.first().is_some_and(|&mode| mode != 0.0);
-        let ratio = match context.optional(1)? {
-            Some(_) if training => context.known_f64s(1, "the ratio")?.first().copied().unwrap_or(0.5),
-            _ => 0.5,
-        };
-        if training && ratio != 0.0 {
-            return Err(context.error("training mode is random, which is not supported"));
-        }
-    }
-    let mask = if context.opset() < 10 { x.dtype() } else { DType::Bool };
-    Ok(vec![x, x.splat_of(mask, 1.0)])
 }
