@@ -1,1 +1,3 @@
-//! Tests of gradc as a whole; see the folder `tests/`.
+//! What the tests of gradc as a whole stand on.
+
+pub mod gradients;

@@ -105,7 +105,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("codegen", &["ir", "kernels", "runtime"]),
     ("gradc", &["ir", "frontend-onnx", "passes", "kernels", "codegen"]),
     ("cli", &["gradc", "ir", "frontend-onnx", "passes", "codegen"]),
-    ("tests", &[]),
+    ("tests", &["gradc", "ir", "frontend-onnx"]),
 ];
 
 #[test]

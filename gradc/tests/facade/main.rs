@@ -2,6 +2,7 @@
 
 mod data;
 mod errors;
+mod kinks;
 mod losses;
 mod object;
 mod running;

@@ -176,11 +176,12 @@ fn lp_normalization<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     }
     let wide = wide(x);
     let sum = powers(wide, p).sum(&[axis]);
-    // What is all zeros stays so.
+    // What is all zeros stays so, and has the gradient 0.
     let empty = sum.eq(sum.splat(0.0));
     let safe = empty.select(sum.splat(1.0), sum);
     let norm = if p == 2 { safe.sqrt() } else { safe };
-    Ok(vec![(wide / norm.unreduce(&shape, &[axis])).cast(x.dtype())])
+    let normal = wide / norm.unreduce(&shape, &[axis]);
+    Ok(vec![empty.unreduce(&shape, &[axis]).select(normal.splat(0.0), normal).cast(x.dtype())])
 }
 
 fn lrn<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
