@@ -196,7 +196,7 @@ impl<'a> Compile<'a> {
             }
             Some(_) | None => Vec::new(),
         };
-        let Lowered { builder, inputs: lowered_inputs, fixed, dims, values: named, .. } = lowered;
+        let Lowered { builder, inputs: lowered_inputs, fixed, dims, values: named, codes, .. } = lowered;
         let mut inputs = Vec::new();
         let mut stores = Vec::new();
         for input in lowered_inputs {
@@ -248,6 +248,7 @@ impl<'a> Compile<'a> {
             value,
             names,
             outputs: output_infos,
+            codes,
             gradients: gradient_infos,
             team: Arc::new(Team::new(self.settings.threads)),
             settings: self.settings,

@@ -5,6 +5,7 @@ use crate::engine::{Engine, Function, Settings};
 use crate::{Error, Plan, Result, Session};
 use gradc_codegen::Aligned;
 use gradc_frontend_onnx::error::Quoted;
+use gradc_frontend_onnx::model::DataType;
 use gradc_ir::{Builder, DType, Element, Literal, TensorType, Value};
 use gradc_kernels::Team;
 use std::collections::BTreeMap;
@@ -107,6 +108,8 @@ pub(crate) struct Shared {
     pub value: Option<TensorType>,
     pub names: Names,
     pub outputs: Vec<TensorInfo>,
+    /// The element types that the codes of inputs and outputs stand for.
+    pub codes: BTreeMap<String, DataType>,
     pub gradients: Vec<TensorInfo>,
     pub settings: Settings,
     /// All results, in the order: target, outputs, gradients.
@@ -226,6 +229,12 @@ impl CompiledModel {
     /// The outputs that are computed.
     pub fn outputs(&self) -> &[TensorInfo] {
         &self.shared.outputs
+    }
+
+    /// The element type of an input or output in the model, where it is one of few bits: the tensor holds codes of it,
+    /// one an element ([`DataType::held_as`]).
+    pub fn code(&self, name: &str) -> Option<DataType> {
+        self.shared.codes.get(name).copied()
     }
 
     /// The tensors whose gradients are computed; a gradient is of the type of its tensor.

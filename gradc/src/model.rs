@@ -260,7 +260,11 @@ impl fmt::Display for Declared {
                 Dim::Unknown => write!(f, "{comma}?")?,
             }
         }
-        f.write_str("]")
+        f.write_str("]")?;
+        match self.dtype.and_then(DataType::as_code).and_then(DataType::held_as) {
+            Some(held) => write!(f, ", held as {held} codes"),
+            None => Ok(()),
+        }
     }
 }
 

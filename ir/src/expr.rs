@@ -94,6 +94,11 @@ impl<'b> Expr<'b> {
         if self.dtype() == dtype { self } else { self.apply(Op::Cast(dtype), &[]) }
     }
 
+    /// The bits of each element taken for one of another type of the same size; itself where the type is the same.
+    pub fn bitcast(self, dtype: DType) -> Expr<'b> {
+        if self.dtype() == dtype { self } else { self.apply(Op::Bitcast(dtype), &[]) }
+    }
+
     /// Reduces over axes (sorted here); itself where there are none.
     pub fn reduce(self, op: ReduceOp, axes: &[usize]) -> Expr<'b> {
         let mut axes = axes.to_vec();

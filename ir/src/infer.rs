@@ -93,6 +93,13 @@ fn result(op: &Op, t: &[&TensorType]) -> Result<TensorType> {
             same(t, 0, &t[1].with_dtype(DType::Bool)).map(|()| t[1].clone())
         }
         Op::Cast(dtype) => sized(*dtype, &t[0].shape),
+        Op::Bitcast(dtype) => {
+            elements(t, 0, "a number", |dtype| dtype != DType::Bool)?;
+            if *dtype == DType::Bool || dtype.size() != t[0].dtype.size() {
+                return Err(attribute("type", "must be a number of the operand's size"));
+            }
+            sized(*dtype, &t[0].shape)
+        }
         Op::Reduce { op, axes } => {
             let numeric = matches!(op, ReduceOp::Sum | ReduceOp::Prod);
             elements(t, 0, "a number", |dtype| !numeric || dtype != DType::Bool)?;

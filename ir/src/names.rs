@@ -16,6 +16,7 @@ impl Op {
             Op::Compare(op) => op.name(),
             Op::Select => "select",
             Op::Cast(_) => "cast",
+            Op::Bitcast(_) => "bitcast",
             Op::Reduce { op, .. } => match op {
                 ReduceOp::Sum => "reduce_sum",
                 ReduceOp::Prod => "reduce_prod",
@@ -71,8 +72,12 @@ impl Op {
     pub fn arity(&self) -> Option<usize> {
         match self {
             Op::Input(_) | Op::Constant(_) | Op::Iota { .. } => Some(0),
-            Op::Mark(_) | Op::Unary(_) | Op::Cast(_) | Op::Reduce { .. } | Op::ArgReduce { .. } => Some(1),
-            Op::Cumulative { .. } | Op::ArgSort { .. } | Op::Window(_) | Op::Broadcast { .. } => Some(1),
+            Op::Mark(_) | Op::Unary(_) | Op::Cast(_) | Op::Bitcast(_) | Op::Reduce { .. } => Some(1),
+            Op::ArgReduce { .. }
+            | Op::Cumulative { .. }
+            | Op::ArgSort { .. }
+            | Op::Window(_)
+            | Op::Broadcast { .. } => Some(1),
             Op::Reshape { .. } | Op::Transpose { .. } | Op::Reverse { .. } | Op::Slice { .. } => Some(1),
             Op::Softmax { .. } | Op::LogSoftmax { .. } | Op::Project(_) => Some(1),
             Op::Binary(_)

@@ -32,6 +32,8 @@ pub enum Op {
     Select,
     /// Converts elements. Float to integer truncates, saturates, and makes 0 of NaN; to bool is `!= 0`.
     Cast(DType),
+    /// The bits of each element taken for one of another type of the same size. Not of or to bool.
+    Bitcast(DType),
     /// Reduces over `axes`, which vanish from the shape.
     Reduce {
         /// How elements are combined.

@@ -9,7 +9,7 @@
 //! path is printed.
 
 use gradc::{Compile, Model};
-use gradc_frontend_onnx::model::read_tensor_proto;
+use gradc_frontend_onnx::model::{DataType, read_tensor_proto};
 use gradc_ir::Literal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -131,6 +131,7 @@ fn run(folder: &Path) -> Outcome {
     let (Ok(inputs), Ok(expected)) = (tensors(folder, "input"), tensors(folder, "output")) else {
         return Outcome::Refused("the data holds elements that are no plain numbers".to_string());
     };
+    let inputs: Vec<Literal> = inputs.into_iter().map(|(literal, _)| literal).collect();
     let outputs = match outputs(folder, &inputs) {
         Ok(outputs) => outputs,
         Err(error) => return Outcome::Refused(format!("{}: {error}", error.code())),
@@ -149,17 +150,19 @@ fn run(folder: &Path) -> Outcome {
 
 /// What the outputs of Bernoulli (one output of zeros and ones) or Dropout (kept elements scaled by `1 / (1 - ratio)`,
 /// perhaps with a mask) do not promise, where there is something.
-fn random(inputs: &[Literal], outputs: &[Literal], expected: &[Literal]) -> Option<String> {
-    if let Some((got, wanted)) = outputs.iter().zip(expected).find(|(got, wanted)| got.ty() != wanted.ty()) {
-        return Some(format!("is {}, expected {}", got.ty(), wanted.ty()));
+fn random(inputs: &[Literal], outputs: &[Tensor], expected: &[Tensor]) -> Option<String> {
+    if let Some((got, wanted)) =
+        outputs.iter().zip(expected).find(|(got, wanted)| got.0.ty() != wanted.0.ty())
+    {
+        return Some(format!("is {}, expected {}", got.0.ty(), wanted.0.ty()));
     }
-    let (x, y) = (inputs[0].to_f64(), outputs[0].to_f64());
+    let (x, y) = (inputs[0].to_f64(), outputs[0].0.to_f64());
     if inputs.len() == 1 {
         let odd = y.iter().find(|&&y| y != 0.0 && y != 1.0);
         return odd.map(|odd| format!("{odd} is neither 0 nor 1"));
     }
     let scale = 1.0 / (1.0 - inputs[1].to_f64()[0]);
-    let mask = outputs.get(1).map(Literal::to_f64);
+    let mask = outputs.get(1).map(|(mask, _)| mask.to_f64());
     let fits = |at: usize| {
         let kept = (y[at] - x[at] * scale).abs() <= 1e-6 * (x[at] * scale).abs();
         let said = mask.as_ref().map_or(kept, |mask| mask[at] == 1.0);
@@ -168,7 +171,7 @@ fn random(inputs: &[Literal], outputs: &[Literal], expected: &[Literal]) -> Opti
     (0..y.len()).find(|&at| !fits(at)).map(|at| format!("at {at}: {} became {}", x[at], y[at]))
 }
 
-fn outputs(folder: &Path, inputs: &[Literal]) -> gradc::Result<Vec<Literal>> {
+fn outputs(folder: &Path, inputs: &[Literal]) -> gradc::Result<Vec<Tensor>> {
     let model = Model::load(folder.join("model.onnx"))?;
     let names: Vec<String> = model.inputs().into_iter().map(|input| input.name).collect();
     let mut compile = Compile::new(&model).forward_only();
@@ -183,15 +186,22 @@ fn outputs(folder: &Path, inputs: &[Literal]) -> gradc::Result<Vec<Literal>> {
         }
     }
     session.run()?;
-    compiled.outputs().iter().map(|output| session.output_literal(&output.name)).collect()
+    let outputs = compiled.outputs().iter();
+    outputs.map(|output| Ok((session.output_literal(&output.name)?, compiled.code(&output.name)))).collect()
 }
 
-fn tensors(folder: &Path, kind: &str) -> Result<Vec<Literal>, gradc_frontend_onnx::Error> {
+/// A tensor, and what its elements are codes of.
+type Tensor = (Literal, Option<DataType>);
+
+fn tensors(folder: &Path, kind: &str) -> Result<Vec<Tensor>, gradc_frontend_onnx::Error> {
     let path = |position: usize| folder.join(format!("test_data_set_0/{kind}_{position}.pb"));
     (0..)
         .map(path)
         .take_while(|path| path.is_file())
-        .map(|path| read_tensor_proto(std::fs::read(path).expect("the tensor can be read"))?.to_literal())
+        .map(|path| {
+            let tensor = read_tensor_proto(std::fs::read(path).expect("the tensor can be read"))?;
+            Ok((tensor.to_held()?, tensor.dtype().as_code()))
+        })
         .collect()
 }
 
@@ -200,7 +210,10 @@ fn name(path: &Path) -> String {
 }
 
 /// What is different, where something is.
-fn difference(got: &Literal, wanted: &Literal, absolute: f64) -> Option<String> {
+fn difference((got, code): &Tensor, (wanted, wanted_code): &Tensor, absolute: f64) -> Option<String> {
+    if code != wanted_code {
+        return Some(format!("holds codes of {code:?}, expected {wanted_code:?}"));
+    }
     if got.ty() != wanted.ty() {
         return Some(format!("is {}, expected {}", got.ty(), wanted.ty()));
     }

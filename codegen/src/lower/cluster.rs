@@ -41,6 +41,7 @@ pub(super) fn accepts(body: &Graph) -> bool {
         Op::Select | Op::Cast(_) | Op::Reduce { .. } | Op::Broadcast { .. } | Op::Reshape { .. } => true,
         Op::Transpose { .. } | Op::Reverse { .. } | Op::Slice { .. } | Op::Pad { .. } => true,
         Op::ArgReduce { .. } | Op::Cumulative { .. } | Op::ArgSort { .. } | Op::Dot(_) | Op::Conv(_) => false,
+        Op::Bitcast(_) => false,
         Op::Window(_) | Op::Concat { .. } | Op::Gather { .. } | Op::Scatter { .. } | Op::Softmax { .. } => {
             false
         }

@@ -110,7 +110,7 @@ impl Lowering {
                     let origin = Origins::Constant(literal.clone());
                     vec![self.piece(Piece { origin, bytes: literal.ty().bytes(), offset: 0 })]
                 }
-                Op::Reshape { .. } | Op::Mark(_) => vec![operands[0].clone()],
+                Op::Reshape { .. } | Op::Bitcast(_) | Op::Mark(_) => vec![operands[0].clone()],
                 Op::Project(part) => vec![parts[node.operands[0].index()][*part].clone()],
                 Op::Scatter { .. } if scatters_in_place(graph, node, &uses) => vec![operands[0].clone()],
                 _ => (0..node.types.len())
@@ -164,7 +164,8 @@ impl Lowering {
         parts: &[Place],
     ) -> Result<(), CodegenError> {
         match &node.op {
-            Op::Input(_) | Op::Constant(_) | Op::Reshape { .. } | Op::Mark(_) | Op::Project(_) => {}
+            Op::Input(_) | Op::Constant(_) | Op::Reshape { .. } | Op::Bitcast(_) => {}
+            Op::Mark(_) | Op::Project(_) => {}
             Op::Fused(fused) if cluster::accepts(&fused.body) => self.cluster(&fused.body, operands, parts),
             Op::Fused(fused) => {
                 let wanted: Vec<Option<Place>> = parts.iter().cloned().map(Some).collect();
@@ -235,7 +236,7 @@ fn producer(graph: &Graph, output: Value, uses: &[u32]) -> Option<(Value, usize)
     let node = graph.node(output);
     match &node.op {
         Op::Input(_) | Op::Constant(_) => None,
-        Op::Reshape { .. } | Op::Mark(_) => producer(graph, node.operands[0], uses),
+        Op::Reshape { .. } | Op::Bitcast(_) | Op::Mark(_) => producer(graph, node.operands[0], uses),
         Op::Scatter { .. } if scatters_in_place(graph, node, uses) => producer(graph, node.operands[0], uses),
         Op::Project(part) => Some((node.operands[0], *part)),
         _ => Some((output, 0)),
@@ -247,7 +248,7 @@ fn scatters_in_place(graph: &Graph, node: &Node, uses: &[u32]) -> bool {
     let operand = node.operands[0];
     let is_own = !matches!(
         graph.node(operand).op,
-        Op::Input(_) | Op::Constant(_) | Op::Reshape { .. } | Op::Mark(_) | Op::Project(_)
+        Op::Input(_) | Op::Constant(_) | Op::Reshape { .. } | Op::Bitcast(_) | Op::Mark(_) | Op::Project(_)
     );
     uses[operand.index()] == 1 && is_own && graph.ty(operand).shape.elements() > 0
 }

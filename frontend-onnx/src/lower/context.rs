@@ -1,11 +1,14 @@
 //! What an operator's lowering sees: its node, its operands, and checked ways to build.
 
 use super::Lowering;
+use super::scope::Bound;
 use crate::model::{DataType, Node, TensorData};
 use crate::{Error, Result};
 use gradc_ir::{
     BinaryOp, Builder, CompareOp, DType, Expr, Literal, Op, ReduceOp, Shape, TensorType, UnaryOp,
 };
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// The outputs of a node by position. It may be more than the node wants.
@@ -19,11 +22,12 @@ pub(crate) struct Context<'a, 'b> {
     lowering: &'a Lowering<'b>,
     /// The node, for its attributes.
     pub node: &'a Node,
+    declared: RefCell<BTreeMap<usize, DataType>>,
 }
 
 impl<'a, 'b> Context<'a, 'b> {
     pub(super) fn new(lowering: &'a Lowering<'b>, node: &'a Node) -> Context<'a, 'b> {
-        Context { lowering, node }
+        Context { lowering, node, declared: RefCell::default() }
     }
 
     /// The version of the operator set that the node is of.
@@ -62,9 +66,31 @@ impl<'a, 'b> Context<'a, 'b> {
     pub fn optional(&self, position: usize) -> Result<Option<Expr<'b>>> {
         let Some(name) = self.node.input(position) else { return Ok(None) };
         match self.lowering.values.get(name) {
-            Some(&value) => Ok(Some(self.builder().expr(value))),
+            Some(Bound::Tensor(tensor)) => Ok(Some(self.builder().expr(tensor.value))),
             None => Err(self.error(format_args!("input {} is defined nowhere", crate::error::Quoted(name)))),
         }
+    }
+
+    /// What the operand at this position is, which must be given.
+    pub fn bound(&self, position: usize) -> Result<Bound> {
+        let bound = self.node.input(position).and_then(|name| self.lowering.values.get(name));
+        bound.cloned().ok_or_else(|| self.error(format_args!("input {position} is missing")))
+    }
+
+    /// The type that the codes of the operand at this position stand for, where it holds codes. They reach the
+    /// operators alone that are listed to look at this.
+    pub fn code(&self, position: usize) -> Option<DataType> {
+        self.lowering.values.get(self.node.input(position)?)?.tensor()?.code
+    }
+
+    /// Says that an output holds codes of this type.
+    pub fn declare(&self, position: usize, code: DataType) {
+        self.declared.borrow_mut().insert(position, code);
+    }
+
+    /// The types of the outputs that hold codes.
+    pub(super) fn into_declared(self) -> BTreeMap<usize, DataType> {
+        self.declared.into_inner()
     }
 
     /// All operands, each of which must be given; at least one.
@@ -107,7 +133,8 @@ impl<'a, 'b> Context<'a, 'b> {
     /// The data of the operand at this position, where it is given and depends on constants and weights alone.
     pub fn known(&self, position: usize) -> Option<Literal> {
         let name = self.node.input(position)?;
-        self.lowering.known.literal(self.lowering.builder, *self.lowering.values.get(name)?)
+        let tensor = self.lowering.values.get(name)?.tensor()?;
+        self.lowering.known.literal(self.lowering.builder, tensor.value)
     }
 
     /// The data of any value, where it depends on constants and weights alone.
@@ -201,12 +228,15 @@ impl<'a, 'b> Context<'a, 'b> {
         self.axis(self.node.int("axis", default)?, rank)
     }
 
+    /// The element type with this number in the format.
+    pub fn data_type(&self, number: i64) -> Result<DataType> {
+        let known = i32::try_from(number).ok().and_then(DataType::from_number);
+        known.ok_or_else(|| self.error(format_args!("{number} is no element type")))
+    }
+
     /// The element type with this number in the format, after the choice of [`float`](super::LowerOptions::float).
     pub fn dtype(&self, number: i64) -> Result<DType> {
-        let known = i32::try_from(number).ok().and_then(DataType::from_number);
-        let Some(data_type) = known else {
-            return Err(self.error(format_args!("{number} is no element type")));
-        };
+        let data_type = self.data_type(number)?;
         let dtype = data_type
             .to_ir()
             .ok_or_else(|| self.error(format_args!("elements of type {data_type} are not supported")))?;

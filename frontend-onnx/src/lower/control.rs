@@ -1,9 +1,10 @@
 //! Control flow: `If`.
 
+use super::scope::{Bound, Tensor};
 use super::{Context, Lowering, table};
 use crate::Result;
 use crate::model::{GraphModel, Node};
-use gradc_ir::{DType, Expr, Op, Value};
+use gradc_ir::{DType, Expr, Op};
 
 impl<'b> Lowering<'b> {
     /// Lowers an `If`: the one branch where the condition is known, else both and a choice.
@@ -31,26 +32,26 @@ impl<'b> Lowering<'b> {
         };
         for (position, name) in node.outputs.iter().enumerate() {
             let Some(name) = name else { continue };
-            let Some(&output) = outputs.get(position) else {
+            let Some(output) = outputs.get(position) else {
                 return Err(node.error(format_args!("the branch has no output {position}")));
             };
-            self.bind(name, self.builder.expr(output));
+            self.bind_as(name, output.clone());
         }
         Ok(())
     }
 
     /// Lowers a body and answers its outputs. Outer names that it hides are visible again afterwards.
-    pub(super) fn body(&mut self, node: &Node, graph: &GraphModel) -> Result<Vec<Value>> {
+    pub(super) fn body(&mut self, node: &Node, graph: &GraphModel) -> Result<Vec<Bound>> {
         table::check_supported(graph)?;
         let initializers = graph.initializers.iter().map(|initializer| initializer.name());
         let outputs = graph.nodes.iter().flat_map(|node| node.outputs.iter().flatten()).map(String::as_str);
-        let hidden: Vec<(String, Value)> = initializers
+        let hidden: Vec<(String, Bound)> = initializers
             .chain(outputs)
-            .filter_map(|name| Some((name.to_owned(), *self.values.get(name)?)))
+            .filter_map(|name| Some((name.to_owned(), self.values.get(name)?.clone())))
             .collect();
         self.graph(graph)?;
         let values = graph.outputs.iter().map(|output| match self.values.get(&output.name) {
-            Some(&value) => Ok(value),
+            Some(bound) => Ok(bound.clone()),
             None => Err(node.error(format_args!(
                 "output {} of a branch is defined nowhere",
                 crate::error::Quoted(&output.name)
@@ -61,10 +62,12 @@ impl<'b> Lowering<'b> {
         values
     }
 
-    fn choose(&self, node: &Node, condition: Expr<'b>, then: Value, otherwise: Value) -> Result<Value> {
+    fn choose(&self, node: &Node, condition: Expr<'b>, then: Bound, otherwise: Bound) -> Result<Bound> {
         let context = Context::new(self, node);
-        let (then, otherwise) = (self.builder.expr(then), self.builder.expr(otherwise));
-        if then.ty() != otherwise.ty() {
+        let (Bound::Tensor(then), Bound::Tensor(otherwise)) = (then, otherwise);
+        let codes = (then.code, otherwise.code);
+        let (then, otherwise) = (self.builder.expr(then.value), self.builder.expr(otherwise.value));
+        if then.ty() != otherwise.ty() || codes.0 != codes.1 {
             return Err(node.error(format_args!(
                 "the condition is known at run time only, and the branches yield {} and {}",
                 then.ty(),
@@ -73,6 +76,7 @@ impl<'b> Lowering<'b> {
         }
         let condition = context.reshape(condition, &[])?;
         let condition = context.broadcast_to(condition, &then.shape())?;
-        context.push(Op::Select, &[condition, then, otherwise]).map(Expr::value)
+        let chosen = context.push(Op::Select, &[condition, then, otherwise])?;
+        Ok(Bound::Tensor(Tensor { value: chosen.value(), code: codes.0 }))
     }
 }

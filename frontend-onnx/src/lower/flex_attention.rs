@@ -1,6 +1,7 @@
 //! `FlexAttention`: attention whose scores and probabilities pass through graphs of the model.
 
 use super::ops::attention::Sizes;
+use super::scope::Bound;
 use super::{Context, Lowering};
 use crate::Result;
 use crate::model::Node;
@@ -8,6 +9,7 @@ use gradc_ir::{DType, DotDims, Expr, Op, Shape};
 
 impl<'b> Lowering<'b> {
     pub(super) fn flex_attention(&mut self, node: &Node) -> Result<()> {
+        self.moved_code(node)?;
         let context = Context::new(self, node);
         let (q, k, v) = (context.float(0)?, context.float(1)?, context.float(2)?);
         if [q, k, v].iter().any(|x| x.rank() != 4) {
@@ -51,7 +53,7 @@ impl<'b> Lowering<'b> {
         let y = context.reshape(y, &[sizes.batch, sizes.q_heads, sizes.queries, sizes.value])?;
         let y = y.cast(q.dtype());
         let name = node.output(0).ok_or_else(|| node.error("has no output"))?;
-        self.bind(name, y);
+        self.bind_as(name, Bound::plain(y.value()));
         Ok(())
     }
 
@@ -61,17 +63,17 @@ impl<'b> Lowering<'b> {
         let ([input], [_]) = (&graph.inputs[..], &graph.outputs[..]) else {
             return Err(node.attribute_error(attribute, "must have one input and one output"));
         };
-        let hidden = self.values.insert(input.name.clone(), x.value());
+        let hidden = self.values.insert(input.name.clone(), Bound::plain(x.value()));
         let outputs = self.body(node, graph)?;
         match hidden {
             Some(value) => self.values.insert(input.name.clone(), value),
             None => self.values.remove(&input.name),
         };
         self.builder.set_origin(Some(super::origin(node)));
-        let Some(&output) = outputs.first() else {
+        let Some(output) = outputs.first() else {
             return Err(node.attribute_error(attribute, "has no output"));
         };
-        let y = self.builder.expr(output);
+        let y = self.builder.expr(output.expect_plain(node, "the output of a graph")?);
         if y.ty() != x.ty() {
             let what = format!("makes {} of {}: it must keep shape and type", y.ty(), x.ty());
             return Err(node.attribute_error(attribute, what));

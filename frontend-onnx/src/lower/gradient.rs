@@ -1,5 +1,6 @@
 //! `Gradient`: a node that asks for the gradient of a part of the graph that it stands in.
 
+use super::scope::Bound;
 use super::{Context, Lowering};
 use crate::Result;
 use crate::model::{GraphModel, Node};
@@ -34,6 +35,7 @@ impl Lowering<'_> {
     /// The part of the graph from `xs` and `zs` to `y` is evaluated at the operands, and differentiated there. Where
     /// the operands are the tensors themselves, both evaluations become one later.
     pub(super) fn gradient(&mut self, node: &Node) -> Result<()> {
+        self.moved_code(node)?;
         let Some(differentiate) = self.options.differentiate else {
             return Err(node.error("is not supported here"));
         };
@@ -45,7 +47,8 @@ impl Lowering<'_> {
         let target = node.required("y", node.optional_string("y")?)?;
         let value = |name: &str| {
             let missing = || node.error(format_args!("{} is defined nowhere", crate::error::Quoted(name)));
-            self.values.get(name).copied().ok_or_else(missing)
+            let bound = self.values.get(name).ok_or_else(missing)?;
+            bound.expect_plain(node, &crate::error::Quoted(name).to_string())
         };
         let target = value(target)?;
         let context = Context::new(self, node);
@@ -87,7 +90,7 @@ impl Lowering<'_> {
         self.builder.set_origin(Some(super::origin(node)));
         for (name, gradient) in node.outputs.iter().zip(gradients) {
             if let Some(name) = name {
-                self.bind(name, self.builder.expr(gradient));
+                self.bind_as(name, Bound::plain(gradient));
             }
         }
         Ok(())

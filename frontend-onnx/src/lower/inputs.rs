@@ -1,7 +1,8 @@
 //! The inputs of the graph: their dimensions are bound here.
 
+use super::scope::{Bound, Tensor};
 use super::{InputKind, LoweredInput, Lowering, known};
-use crate::model::{Dim, GraphModel, ValueInfo, ValueType};
+use crate::model::{DataType, Dim, GraphModel, ValueInfo, ValueType};
 use crate::{Error, Result};
 use gradc_ir::{DType, Shape, TensorType};
 
@@ -32,13 +33,14 @@ impl Lowering<'_> {
                     return Err(Error::UnsupportedInput { input: input.name.clone(), what });
                 }
                 let value = self.builder.constant(literal);
-                self.bind(&input.name, value);
+                self.bind_tensor(&input.name, value, code(input));
             } else if required.iter().any(|other| other.name == input.name) {
                 let ty = self.input_type(input)?;
                 let value = self.builder.input(&input.name, ty);
                 let kind = InputKind::Runtime;
                 self.inputs.push(LoweredInput { name: input.name.clone(), value, kind });
-                self.values.insert(input.name.clone(), value);
+                let bound = Bound::Tensor(Tensor { value, code: code(input) });
+                self.values.insert(input.name.clone(), bound);
             }
         }
         Ok(())
@@ -78,7 +80,7 @@ impl Lowering<'_> {
     fn element(&self, input: &ValueInfo) -> Result<DType> {
         let unsupported = |what: String| Error::UnsupportedInput { input: input.name.clone(), what };
         match &input.ty {
-            ValueType::Tensor { element: Some(element), .. } => match element.to_ir() {
+            ValueType::Tensor { element: Some(element), .. } => match element.held_as() {
                 Some(dtype) => Ok(self.options.float.filter(|_| dtype.is_float()).unwrap_or(dtype)),
                 None => Err(unsupported(format!("elements of type {element} are not supported"))),
             },
@@ -118,6 +120,14 @@ impl Lowering<'_> {
                 Err(Error::tensor(&input.name, format!("its shape {} is too large", Shape::new(&lengths))))
             }
         }
+    }
+}
+
+/// The type that an input holds codes of.
+fn code(input: &ValueInfo) -> Option<DataType> {
+    match &input.ty {
+        ValueType::Tensor { element: Some(element), .. } => element.as_code(),
+        ValueType::Tensor { element: None, .. } | ValueType::Other(_) | ValueType::Unknown => None,
     }
 }
 

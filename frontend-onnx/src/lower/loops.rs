@@ -1,5 +1,6 @@
 //! Control flow: `Scan` and `Loop`, whose numbers of steps must be known.
 
+use super::scope::{self, Bound, Tensor};
 use super::{Context, InputKind, LowerOptions, LoweredInput, Lowering, known::Known, ops, table};
 use crate::model::{GraphModel, Node, ValueInfo, ValueType};
 use crate::{Error, Result};
@@ -69,6 +70,9 @@ impl<'b> Lowering<'b> {
     ) -> Result<(Vec<Expr<'b>>, Vec<Expr<'b>>, usize)> {
         let context = Context::new(self, node);
         let operands = context.inputs()?;
+        if let Some((position, code)) = (0..operands.len()).find_map(|i| Some((i, context.code(i)?))) {
+            return Err(scope::refused(node, &format!("input {position}"), code));
+        }
         let count = node.required("num_scan_inputs", node.optional_int("num_scan_inputs")?)?;
         let count = usize::try_from(count).ok().filter(|count| (1..=operands.len()).contains(count));
         let Some(count) = count.filter(|_| graph.inputs.len() == operands.len()) else {
@@ -100,18 +104,21 @@ impl<'b> Lowering<'b> {
             Some(_) => context.known_f64s(1, "whether to start")?.first().is_some_and(|&truth| truth != 0.0),
             None => true,
         };
-        let states: Vec<Expr<'b>> =
-            (2..context.input_count()).map(|i| context.input(i)).collect::<Result<_>>()?;
+        let states: Vec<Bound> =
+            (2..context.input_count()).map(|i| context.bound(i)).collect::<Result<_>>()?;
+        let plain: Option<Vec<Expr<'b>>> =
+            states.iter().map(|state| state.plain_value().map(|value| self.builder.expr(value))).collect();
         if graph.inputs.len() != states.len() + 2 || graph.outputs.len() <= states.len() {
             return Err(node.error("its inputs do not fit its body"));
         }
         let most = if starts { most } else { Some(0) };
-        let outputs = match most.map(|trip| self.uniform(node, graph, &states, trip)) {
-            Some(Ok(Some(outputs))) => outputs,
+        let uniform = most.zip(plain).map(|(trip, plain)| self.uniform(node, graph, &plain, trip));
+        let outputs = match uniform {
+            Some(Ok(Some(outputs))) => outputs.iter().map(|output| Bound::plain(output.value())).collect(),
             Some(Err(error)) if most.is_some_and(|trip| trip > MOST_UNROLLED) => return Err(error),
             _ => self.unrolled(node, graph, states, most)?,
         };
-        self.bind_outputs(node, &outputs)
+        self.bind_all(node, outputs)
     }
 
     /// A `Loop` whose steps are all alike and all done, as a scan; `None` where they are not.
@@ -147,11 +154,12 @@ impl<'b> Lowering<'b> {
         &mut self,
         node: &Node,
         graph: &GraphModel,
-        mut states: Vec<Expr<'b>>,
+        mut states: Vec<Bound>,
         most: Option<usize>,
-    ) -> Result<Vec<Expr<'b>>> {
+    ) -> Result<Vec<Bound>> {
         let counter = counter_shape(&graph.inputs[0]);
         let mut stacks: Vec<Vec<Expr<'b>>> = vec![Vec::new(); graph.outputs.len() - states.len() - 1];
+        let carried = states.len() + 1;
         let mut step = 0;
         while most.is_none_or(|most| step < most) {
             if step == MOST_UNROLLED {
@@ -161,25 +169,24 @@ impl<'b> Lowering<'b> {
             }
             let count = self.builder.constant(Literal::scalar(step as i64)).broadcast(&counter, &[]);
             let condition = self.builder.constant(Literal::scalar(true));
-            let values = [count, condition].into_iter().chain(states.iter().copied());
-            for (input, value) in graph.inputs.iter().zip(values) {
-                self.values.insert(input.name.clone(), value.value());
+            let values = [count, condition].map(|value| Bound::plain(value.value()));
+            for (input, bound) in graph.inputs.iter().zip(values.into_iter().chain(states)) {
+                self.values.insert(input.name.clone(), bound);
             }
-            let outputs = self.body(node, graph)?;
-            let outputs: Vec<Expr<'b>> =
-                outputs.into_iter().map(|output| self.builder.expr(output)).collect();
-            let carried = states.len() + 1;
-            states = outputs[1..carried].to_vec();
-            stacks.iter_mut().zip(&outputs[carried..]).for_each(|(stack, &output)| stack.push(output));
+            let mut outputs = self.body(node, graph)?;
+            let goes_on = outputs[0].expect_plain(node, "the condition")?;
+            for (stack, output) in stacks.iter_mut().zip(outputs.drain(carried..)) {
+                stack.push(self.builder.expr(output.expect_plain(node, "a stacked output")?));
+            }
+            states = outputs.split_off(1);
             step += 1;
-            let goes_on =
-                self.known.literal(self.builder, outputs[0].value()).ok_or_else(|| Error::RuntimeValue {
-                    node: node.name.clone(),
-                    op_type: node.qualified_op_type(),
-                    what: "whether to go on".to_owned(),
-                    tensor: graph.outputs[0].name.clone(),
-                    source_input: self.known.runtime_source(self.builder, outputs[0].value()),
-                })?;
+            let goes_on = self.known.literal(self.builder, goes_on).ok_or_else(|| Error::RuntimeValue {
+                node: node.name.clone(),
+                op_type: node.qualified_op_type(),
+                what: "whether to go on".to_owned(),
+                tensor: graph.outputs[0].name.clone(),
+                source_input: self.known.runtime_source(self.builder, goes_on),
+            })?;
             if goes_on.splat_value() != Some(1.0) {
                 break;
             }
@@ -192,10 +199,11 @@ impl<'b> Lowering<'b> {
                 );
             }
             let parts: Vec<Expr<'b>> = stack.into_iter().map(|part| part.insert_axis(0)).collect();
-            states.push(match parts[..] {
+            let stacked = match parts[..] {
                 [only] => only,
                 _ => context.push(Op::Concat { axis: 0 }, &parts)?,
-            });
+            };
+            states.push(Bound::plain(stacked.value()));
         }
         Ok(states)
     }
@@ -248,7 +256,10 @@ impl<'b> Lowering<'b> {
                 draws: None,
             };
             for name in graph.captures.iter().chain(&weights) {
-                let Some(&outer) = self.values.get(name) else { continue };
+                let Some(Bound::Tensor(Tensor { value: outer, code })) = self.values.get(name).cloned()
+                else {
+                    continue;
+                };
                 if inner.values.contains_key(name) {
                     continue;
                 }
@@ -267,17 +278,20 @@ impl<'b> Lowering<'b> {
                         inner.inputs.push(LoweredInput { name: name.clone(), value, kind });
                     }
                 }
-                inner.values.insert(name.clone(), value);
+                inner.values.insert(name.clone(), Bound::Tensor(Tensor { value, code }));
             }
             for (name, literal) in fixed {
                 let value = builder.constant(literal.clone()).value();
-                inner.values.insert((*name).to_owned(), value);
+                inner.values.insert((*name).to_owned(), Bound::plain(value));
             }
             for (name, ty) in inputs {
                 let value = builder.input(name, ty.clone());
-                inner.values.insert((*name).to_owned(), value);
+                inner.values.insert((*name).to_owned(), Bound::plain(value));
             }
             let outputs = inner.body(node, graph)?;
+            let outputs: Vec<Value> = (outputs.iter())
+                .map(|output| output.expect_plain(node, "an output of the body"))
+                .collect::<Result<_>>()?;
             let known =
                 outputs.first().filter(|_| first).and_then(|&value| inner.known.literal(&builder, value));
             (outputs, known)
@@ -290,14 +304,14 @@ impl<'b> Lowering<'b> {
     fn bind_inner_weights(&mut self, graph: &GraphModel, names: &mut BTreeSet<String>) -> Result<()> {
         for initializer in &graph.initializers {
             if self.options.weights.takes(initializer.name()) {
-                self.bind_constant(initializer.name(), || initializer.tensor.to_literal())?;
+                self.bind_initializer(initializer)?;
                 names.insert(initializer.name().to_owned());
             }
         }
         for node in &graph.nodes {
             let constant = node.domain.is_empty() && node.op_type == "Constant";
             if let Some(name) = node.output(0).filter(|name| constant && self.options.weights.takes(name)) {
-                self.bind_constant(name, || ops::constant::literal(node))?;
+                self.bind_constant(name, || ops::constant::data(node))?;
                 names.insert(name.to_owned());
             }
             for inner in node.attributes.iter().flat_map(|(_, attribute)| attribute.graphs()) {
@@ -308,12 +322,18 @@ impl<'b> Lowering<'b> {
     }
 
     fn bind_outputs(&mut self, node: &Node, outputs: &[Expr<'b>]) -> Result<()> {
+        self.bind_all(node, outputs.iter().map(|output| Bound::plain(output.value())).collect())
+    }
+
+    fn bind_all(&mut self, node: &Node, outputs: Vec<Bound>) -> Result<()> {
+        let mut outputs = outputs.into_iter();
         for (position, name) in node.outputs.iter().enumerate() {
+            let output = outputs.next();
             let Some(name) = name else { continue };
-            let Some(&output) = outputs.get(position) else {
+            let Some(output) = output else {
                 return Err(node.error(format_args!("the body has no output {position}")));
             };
-            self.bind(name, output);
+            self.bind_as(name, output);
         }
         Ok(())
     }

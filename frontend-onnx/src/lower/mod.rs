@@ -2,6 +2,7 @@
 //!
 //! What depends on constants and shapes alone is computed here, so that shape arithmetic leaves no trace in the graph.
 
+mod codes;
 mod context;
 mod control;
 mod flex_attention;
@@ -10,6 +11,7 @@ mod inputs;
 mod known;
 mod loops;
 mod ops;
+mod scope;
 mod table;
 
 pub(crate) use context::{Context, Outputs};
@@ -17,10 +19,11 @@ pub(crate) use gradient::names_tensors;
 pub use table::{Gradient, OperatorInfo, operators, unsupported};
 pub(crate) use table::{Operator, operator};
 
-use crate::model::{GraphModel, Node, inline_functions};
+use crate::model::{DataType, GraphModel, Initializer, Node, inline_functions};
 use crate::{Error, Model, ReadOptions, Result};
 use gradc_ir::{Builder, DType, Expr, Literal, Mark, Op, Origin, Value};
 use known::Known;
+use scope::{Bound, Tensor};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -98,6 +101,8 @@ pub struct Lowered {
     pub outputs: Vec<(String, Value)>,
     /// Every named tensor of the model's graph and of the branches that were taken.
     pub values: BTreeMap<String, Value>,
+    /// The element types of those of `values` that hold codes ([`DataType::held_as`]).
+    pub codes: BTreeMap<String, DataType>,
     /// The inputs whose values were fixed ([`LowerOptions::input_values`]): the result holds for these values only.
     pub fixed: BTreeMap<String, Literal>,
     /// The lengths of all named dimensions.
@@ -155,13 +160,18 @@ pub fn lower(model: &Model, options: &LowerOptions) -> Result<Lowered> {
         lowering
     };
     let outputs = model.graph.outputs.iter().map(|output| match values.get(&output.name) {
-        Some(&value) => Ok((output.name.clone(), value)),
+        Some(Bound::Tensor(tensor)) => Ok((output.name.clone(), tensor.value)),
         None => {
             Err(Error::invalid(format!("output {} is defined nowhere", crate::error::Quoted(&output.name))))
         }
     });
     let outputs = outputs.collect::<Result<_>>()?;
-    Ok(Lowered { inputs, outputs, values, dims, notes, fixed: options.input_values.clone(), builder })
+    let tensors: BTreeMap<String, Tensor> =
+        values.into_iter().filter_map(|(name, bound)| Some((name, bound.tensor()?))).collect();
+    let code = |(name, tensor): (&String, &Tensor)| Some((name.clone(), tensor.code?));
+    let codes = tensors.iter().filter_map(code).collect();
+    let values = tensors.into_iter().map(|(name, tensor)| (name, tensor.value)).collect();
+    Ok(Lowered { inputs, outputs, values, codes, dims, notes, fixed: options.input_values.clone(), builder })
 }
 
 /// What nodes of the graph remember of a node of the model.
@@ -175,7 +185,7 @@ pub(crate) struct Lowering<'b> {
     pub(crate) options: &'b LowerOptions,
     pub(crate) known: Known,
     inputs: Vec<LoweredInput>,
-    values: BTreeMap<String, Value>,
+    values: BTreeMap<String, Bound>,
     dims: BTreeMap<String, usize>,
     notes: Vec<String>,
     /// Names by which a node of the model differentiates: each is kept apart from tensors of equal value.
@@ -189,7 +199,7 @@ impl<'b> Lowering<'b> {
     fn graph(&mut self, graph: &GraphModel) -> Result<()> {
         for initializer in &graph.initializers {
             if !(initializer.also_input && self.values.contains_key(initializer.name())) {
-                self.bind_constant(initializer.name(), || initializer.tensor.to_literal())?;
+                self.bind_initializer(initializer)?;
             }
         }
         for node in &graph.nodes {
@@ -211,7 +221,7 @@ impl<'b> Lowering<'b> {
             ("", "Scan") => return self.scan(node),
             ("", "Constant") => {
                 let name = node.output(0).ok_or_else(|| node.error("has no output"))?;
-                return self.bind_constant(name, || ops::constant::literal(node));
+                return self.bind_constant(name, || ops::constant::data(node));
             }
             ("ai.onnx.preview", "FlexAttention") => return self.flex_attention(node),
             (gradient::DOMAIN, gradient::NAME) => return self.gradient(node),
@@ -220,21 +230,35 @@ impl<'b> Lowering<'b> {
         let Some(operator) = operator(&node.domain, &node.op_type) else {
             return Err(node.error("is not supported"));
         };
-        let outputs = (operator.lower)(&Context::new(self, node))?;
+        let moved = self.moved_code(node)?;
+        let context = Context::new(self, node);
+        let outputs = (operator.lower)(&context)?;
+        let declared = context.into_declared();
         for (position, name) in node.outputs.iter().enumerate() {
             let Some(name) = name else { continue };
             let Some(&output) = outputs.get(position) else {
                 return Err(node.error(format_args!("output {position} is not supported")));
             };
             let folded = self.known.fold(output);
-            self.bind(name, folded);
+            let code = declared.get(&position).copied().or(moved);
+            self.bind_tensor(name, folded, code);
         }
         Ok(())
     }
 
+    fn bind_initializer(&mut self, initializer: &Initializer) -> Result<()> {
+        let tensor = &initializer.tensor;
+        self.bind_constant(initializer.name(), || Ok((tensor.to_held()?, tensor.dtype().as_code())))
+    }
+
     /// A constant of the model: an input of the graph where it is chosen as a weight.
-    fn bind_constant(&mut self, name: &str, literal: impl FnOnce() -> Result<Literal>) -> Result<()> {
-        let literal = match known::convert_float(literal()?, self.options.float) {
+    fn bind_constant(
+        &mut self,
+        name: &str,
+        data: impl FnOnce() -> Result<(Literal, Option<DataType>)>,
+    ) -> Result<()> {
+        let (literal, code) = data()?;
+        let literal = match known::convert_float(literal, self.options.float) {
             Ok(literal) => literal,
             Err(what) => return Err(Error::tensor(name, what)),
         };
@@ -245,29 +269,35 @@ impl<'b> Lowering<'b> {
             };
             let bound = self.values.contains_key(name).then(|| self.inputs.iter().find(same)).flatten();
             if let Some(input) = bound {
-                self.values.insert(name.to_owned(), input.value);
+                self.values.insert(name.to_owned(), Bound::Tensor(Tensor { value: input.value, code }));
                 return Ok(());
             }
             let value = self.builder.input(name, literal.ty().clone());
             self.known.set_weight(value, literal.clone());
             self.inputs.push(LoweredInput { name: name.to_owned(), value, kind: InputKind::Weight(literal) });
-            self.values.insert(name.to_owned(), value);
+            self.values.insert(name.to_owned(), Bound::Tensor(Tensor { value, code }));
         } else {
             let value = self.builder.constant(literal);
-            self.bind(name, value);
+            self.bind_tensor(name, value, code);
         }
         Ok(())
     }
 
     /// Gives a value its name in the model, and an identity of its own where one is wanted.
-    fn bind(&mut self, name: &str, value: Expr<'b>) {
+    fn bind_tensor(&mut self, name: &str, value: Expr<'b>, code: Option<DataType>) {
         let tags = &self.options.tags;
         let own = || self.apart.iter().position(|other| other == name).map(|position| tags.len() + position);
         let value = match tags.iter().position(|tag| tag == name).or_else(own) {
             Some(position) => self.builder.build(Op::Mark(Mark::Tag(position as u32)), &[value.value()]),
             None => value,
         };
-        self.values.insert(name.to_owned(), value.value());
+        self.values.insert(name.to_owned(), Bound::Tensor(Tensor { value: value.value(), code }));
+    }
+
+    fn bind_as(&mut self, name: &str, bound: Bound) {
+        match bound {
+            Bound::Tensor(tensor) => self.bind_tensor(name, self.builder.expr(tensor.value), tensor.code),
+        }
     }
 
     fn note_unused_names(&mut self) {

@@ -128,6 +128,46 @@ impl DataType {
         })
     }
 
+    /// The IR's type in which elements are held: its own, or for types of few bits that of the codes, one an element.
+    ///
+    /// Floats of 8 and 4 bits are held as their bits in `u8`, integers of 4 and 2 bits by value in `i8` or `u8`.
+    pub const fn held_as(self) -> Option<DType> {
+        match self {
+            DataType::F8E4M3FN
+            | DataType::F8E4M3FNUZ
+            | DataType::F8E5M2
+            | DataType::F8E5M2FNUZ
+            | DataType::F8E8M0
+            | DataType::F4E2M1
+            | DataType::U4
+            | DataType::U2 => Some(DType::U8),
+            DataType::I4 | DataType::I2 => Some(DType::I8),
+            DataType::F64
+            | DataType::F32
+            | DataType::F16
+            | DataType::BF16
+            | DataType::I64
+            | DataType::I32
+            | DataType::I16
+            | DataType::I8
+            | DataType::U64
+            | DataType::U32
+            | DataType::U16
+            | DataType::U8
+            | DataType::Bool
+            | DataType::String
+            | DataType::Complex64
+            | DataType::Complex128
+            | DataType::F6E2M3
+            | DataType::F6E3M2 => self.to_ir(),
+        }
+    }
+
+    /// This type, where the IR holds its elements as codes of another type.
+    pub fn as_code(self) -> Option<DataType> {
+        (self.to_ir().is_none() && self.held_as().is_some()).then_some(self)
+    }
+
     /// The type that stands for this one of the IR.
     pub const fn from_ir(dtype: DType) -> DataType {
         match dtype {

@@ -3,7 +3,7 @@
 use super::dtype::DataType;
 use crate::{Error, Result};
 use bytes::Bytes;
-use gradc_ir::{Literal, Shape, TensorType};
+use gradc_ir::{DType, Literal, Shape, TensorType};
 use std::sync::Arc;
 
 /// A constant tensor of any element type of the format.
@@ -104,6 +104,29 @@ impl TensorData {
         }
         Literal::from_bytes(TensorType::new(dtype, self.dims.as_slice()), bytes).ok_or_else(unsupported)
     }
+
+    /// [`TensorData::to_literal`], or the codes ([`DataType::held_as`]) of elements of a type of few bits.
+    pub fn to_held(&self) -> Result<Literal> {
+        let (Some(_), Some(dtype)) = (self.dtype.as_code(), self.dtype.held_as()) else {
+            return self.to_literal();
+        };
+        let narrow = self.dtype.bits() < 8;
+        let bytes =
+            if narrow { unpack(&self.bytes, self.dtype, self.elements()) } else { self.bytes.clone() };
+        Literal::from_bytes(TensorType::new(dtype, self.dims.as_slice()), bytes)
+            .ok_or_else(|| Error::tensor(&self.name, "its data does not fit its shape"))
+    }
+}
+
+/// Elements of 4 or 2 bits, one a byte; those of signed types with their sign.
+fn unpack(bytes: &[u8], dtype: DataType, elements: usize) -> Bytes {
+    let bits = dtype.bits();
+    let signed = dtype.held_as() == Some(DType::I8);
+    let element = |position: usize| {
+        let raw = bytes[position * bits / 8] >> (position * bits % 8) << (8 - bits);
+        if signed { (raw.cast_signed() >> (8 - bits)).cast_unsigned() } else { raw >> (8 - bits) }
+    };
+    (0..elements).map(element).collect()
 }
 
 /// The number of elements, or an error where no memory could hold them.

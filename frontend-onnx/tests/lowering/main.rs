@@ -4,6 +4,7 @@ mod branches;
 #[allow(dead_code, reason = "shared with the tests of reading")]
 #[path = "../model/build.rs"]
 mod build;
+mod few_bits;
 mod loops;
 mod special_values;
 

@@ -24,6 +24,7 @@ pub(super) fn reason(op: &Op, operands: &[Literal], result: &Literal, position: 
             Some(x) => format!("{x} does not fit {dtype}"),
             None => format!("a number that does not fit {dtype}"),
         },
+        Op::Bitcast(dtype) => format!("bits that are no number of {dtype}"),
         Op::Reduce { op: ReduceOp::Prod, .. } => format!("a product of {}", summary(operands.first())),
         Op::Reduce { .. } => format!("a sum of {}", summary(operands.first())),
         Op::Cumulative { .. } => format!("a running sum or product of {}", summary(operands.first())),

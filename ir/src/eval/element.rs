@@ -101,6 +101,14 @@ pub(super) fn cast(dtype: DType, x: &Tensor) -> Tensor {
     Tensor::computed(ty, data)
 }
 
+/// The same bytes under another element type.
+pub(super) fn bitcast(x: &Tensor, ty: &TensorType) -> Tensor {
+    match Literal::from_bytes(ty.clone(), x.to_literal().bytes().clone()) {
+        Some(literal) => Tensor::from_literal(&literal),
+        None => unreachable!("the type rules demand elements of one size"),
+    }
+}
+
 /// A copy of the tensor under another shape or identity.
 pub(super) fn retyped(x: &Tensor, ty: &TensorType) -> Tensor {
     Tensor { ty: ty.clone(), data: x.data.clone() }

@@ -226,6 +226,7 @@ fn compute(op: &Op, x: &[Tensor], types: &[TensorType], meter: &mut Meter) -> Re
         Op::Compare(op) => element::compare(*op, &x[0], &x[1]),
         Op::Select => element::select(&x[0], &x[1], &x[2]),
         Op::Cast(dtype) => element::cast(*dtype, &x[0]),
+        Op::Bitcast(_) => element::bitcast(&x[0], ty()),
         Op::Reduce { op, axes } => reduce::reduce(*op, axes, &x[0], ty()),
         Op::ArgReduce { op, axis, last } => reduce::arg_reduce(*op, *axis, *last, &x[0], ty()),
         Op::Cumulative { op, axis, exclusive, reverse } => {

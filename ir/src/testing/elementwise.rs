@@ -107,10 +107,23 @@ impl Generator<'_> {
     }
 
     pub(super) fn cast(&mut self) -> Option<Known> {
+        if self.random.percent(20) {
+            return self.bitcast();
+        }
         let dtype = *self.random.pick(&self.options.dtypes)?;
         let jumps = !dtype.is_float();
         let x = self.any(|known| known.ty.dtype != dtype && (known.exact || !jumps))?;
         let x = if x.ty.dtype.is_integer() && dtype.is_float() { self.scaled(x, 60.0)? } else { x };
         self.push(Op::Cast(dtype), &[&x], x.bound, x.exact)
+    }
+
+    /// Of integers alone: the bits of a float depend on how it was rounded, and those of an integer may be any float.
+    fn bitcast(&mut self) -> Option<Known> {
+        let x = self.any(|known| known.ty.dtype.is_integer())?;
+        let from = x.ty.dtype;
+        let fits = |dtype: &DType| dtype.is_integer() && *dtype != from && dtype.size() == from.size();
+        let fitting: Vec<DType> = self.options.dtypes.iter().copied().filter(fits).collect();
+        let dtype = *self.random.pick(&fitting)?;
+        self.push(Op::Bitcast(dtype), &[&x], f64::INFINITY, true)
     }
 }

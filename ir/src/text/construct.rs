@@ -66,6 +66,7 @@ impl<'t> Described<'t> {
             "stop_gradient" => Op::Mark(Mark::StopGradient),
             "select" => Op::Select,
             "cast" => Op::Cast(self.annotated()?.dtype),
+            "bitcast" => Op::Bitcast(self.annotated()?.dtype),
             "reduce_sum" => self.reduce(ReduceOp::Sum)?,
             "reduce_prod" => self.reduce(ReduceOp::Prod)?,
             "reduce_max" => self.reduce(ReduceOp::Max)?,

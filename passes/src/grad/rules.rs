@@ -66,7 +66,7 @@ pub(super) fn vjp<'b>(site: &Site<'b, '_>) -> Result<Cotangents<'b>, GradError> 
         Op::Scan(op) => return scan::vjp(site, op),
         Op::Fused(_) => return Err(GradError::Fused { node: site.value }),
         Op::Input(_) | Op::Constant(_) | Op::Iota { .. } => nothing(),
-        Op::Compare(_) | Op::ArgReduce { .. } | Op::ArgSort { .. } => nothing(),
+        Op::Compare(_) | Op::Bitcast(_) | Op::ArgReduce { .. } | Op::ArgSort { .. } => nothing(),
         Op::Mark(Mark::StopGradient) => nothing(),
         Op::Mark(Mark::Tag(_)) | Op::Project(_) => one(site.cotangent()),
         Op::Cast(_) => one(site.cotangent().cast(x().dtype())),

@@ -24,7 +24,8 @@ pub(super) const RULES: &[Rule] = &[
 /// A view that changes nothing is its operand.
 fn identity_view(site: &Site) -> Option<Value> {
     let same = match site.op {
-        Op::Reshape { .. } | Op::Slice { .. } | Op::Broadcast { .. } | Op::Cast(_) => true,
+        Op::Reshape { .. } | Op::Slice { .. } | Op::Broadcast { .. } => true,
+        Op::Cast(_) | Op::Bitcast(_) => true,
         Op::Concat { .. } => site.operands.len() == 1,
         Op::Reduce { axes, .. } => axes.is_empty(),
         Op::Reverse { axes } => axes.is_empty(),

@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::lower::{Context, Gradient, Operator, Outputs};
-use crate::model::{Attribute, Node};
+use crate::model::{Attribute, DataType, Node};
 use gradc_ir::Literal;
 
 pub(in crate::lower) const OPERATORS: &[Operator] = &[
@@ -19,13 +19,17 @@ fn by_the_driver<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     Err(context.error("stands where it cannot be lowered"))
 }
 
-/// The data of a `Constant` node.
-pub(in crate::lower) fn literal(node: &Node) -> Result<Literal> {
+/// The data of a `Constant` node, and the type that they are codes of.
+pub(in crate::lower) fn data(node: &Node) -> Result<(Literal, Option<DataType>)> {
     for name in ["value", "sparse_value"] {
         if let Some(Attribute::Tensor(tensor) | Attribute::SparseTensor(tensor)) = node.attribute(name) {
-            return tensor.to_literal();
+            return Ok((tensor.to_held()?, tensor.dtype().as_code()));
         }
     }
+    literal(node).map(|literal| (literal, None))
+}
+
+fn literal(node: &Node) -> Result<Literal> {
     if let Some(value) = node.optional_float("value_float")? {
         return Ok(Literal::scalar(value));
     }

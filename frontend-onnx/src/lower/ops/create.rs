@@ -16,6 +16,10 @@ pub(in crate::lower) const OPERATORS: &[Operator] = &[
 fn constant_of_shape<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let lengths = context.lengths(&context.known_i64s(0, "the shape")?, "the shape")?;
     let element = match context.node.tensor("value")? {
+        Some(tensor) if tensor.dtype().as_code().is_some() => {
+            context.declare(0, tensor.dtype());
+            tensor.to_held()?
+        }
         Some(tensor) => context.literal(tensor)?,
         None => Literal::scalar_of(context.float_type(DType::F32), 0.0),
     };

@@ -19,8 +19,6 @@ pub(in crate::lower) const OPERATORS: &[Operator] = &[
     Operator::new("BitwiseNot", 18, Gradient::Integer, bitwise_not),
     Operator::new("BitwiseOr", 18, Gradient::Integer, |c| bitwise(c, BinaryOp::Or)),
     Operator::new("BitwiseXor", 18, Gradient::Integer, |c| bitwise(c, BinaryOp::Xor)),
-    Operator::new("Cast", 1, Gradient::Smooth, cast),
-    Operator::new("CastLike", 15, Gradient::Smooth, cast_like),
     Operator::new("Ceil", 1, Gradient::Zero, |c| unary(c, UnaryOp::Ceil)),
     Operator::new("Cos", 7, Gradient::Smooth, |c| unary(c, UnaryOp::Cos)),
     Operator::new("Cosh", 9, Gradient::Smooth, |c| unary(c, UnaryOp::Cosh)),
@@ -156,15 +154,6 @@ fn sum<'b>(context: &Context<'_, 'b>) -> Result<Expr<'b>> {
 fn mean<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     context.float(0)?;
     Ok(vec![sum(context)? / context.input_count() as f64])
-}
-
-fn cast<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
-    let to = context.node.required("to", context.node.optional_int("to")?)?;
-    Ok(vec![context.input(0)?.cast(context.dtype(to)?)])
-}
-
-fn cast_like<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
-    Ok(vec![context.input(0)?.cast(context.input(1)?.dtype())])
 }
 
 fn choose<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {

@@ -7,6 +7,7 @@ use super::quantize::{centered, quantized, rounded_through, spread};
 use super::spatial::Windows;
 use crate::Result;
 use crate::lower::{Context, Gradient, Operator, Outputs};
+use crate::model::DataType;
 use gradc_ir::{BinaryOp, DType, Expr, Op, Shape, WindowKind, WindowOp};
 
 pub(in crate::lower) const OPERATORS: &[Operator] = &[
@@ -58,9 +59,9 @@ fn stored<'b>(
     match context.optional(zero)? {
         Some(zero) => {
             let point = spread(context, zero.cast(y.dtype()), &shape, -1, 0)?;
-            quantized(context, y / scale, Some(point), zero.dtype())
+            quantized(context, y / scale, Some(point), DataType::from_ir(zero.dtype()))
         }
-        None => quantized(context, y / scale, None, like),
+        None => quantized(context, y / scale, None, DataType::from_ir(like)),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod activation;
 pub(super) mod attention;
+mod cast;
 mod checks;
 pub(super) mod constant;
 mod conv;
@@ -51,6 +52,7 @@ use super::Operator;
 pub(super) const ALL: &[&[Operator]] = &[
     activation::OPERATORS,
     attention::OPERATORS,
+    cast::OPERATORS,
     constant::OPERATORS,
     conv::OPERATORS,
     create::OPERATORS,

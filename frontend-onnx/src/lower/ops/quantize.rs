@@ -3,7 +3,9 @@
 use super::product::matmul;
 use super::spatial::{Windows, positive};
 use crate::Result;
+use crate::lower::codes;
 use crate::lower::{Context, Gradient, Operator, Outputs};
+use crate::model::DataType;
 use gradc_ir::{ConvForm, ConvOp, DType, Expr, Op, Shape};
 
 pub(in crate::lower) const OPERATORS: &[Operator] = &[
@@ -17,13 +19,28 @@ pub(in crate::lower) const OPERATORS: &[Operator] = &[
 ];
 
 /// The least and greatest number of an integer type of up to 16 bits.
-fn range(context: &Context<'_, '_>, dtype: DType) -> Result<(f64, f64)> {
-    match dtype {
-        DType::U8 => Ok((0.0, 255.0)),
-        DType::I8 => Ok((-128.0, 127.0)),
-        DType::U16 => Ok((0.0, 65535.0)),
-        DType::I16 => Ok((-32768.0, 32767.0)),
-        _ => Err(context.error(format_args!("quantization to {dtype} is not supported"))),
+fn range(context: &Context<'_, '_>, data_type: DataType) -> Result<(f64, f64)> {
+    match data_type {
+        DataType::U8 => Ok((0.0, 255.0)),
+        DataType::I8 => Ok((-128.0, 127.0)),
+        DataType::U16 => Ok((0.0, 65535.0)),
+        DataType::I16 => Ok((-32768.0, 32767.0)),
+        DataType::U4 => Ok((0.0, 15.0)),
+        DataType::I4 => Ok((-8.0, 7.0)),
+        DataType::U2 => Ok((0.0, 3.0)),
+        DataType::I2 => Ok((-2.0, 1.0)),
+        _ => Err(context.error(format_args!("quantization to {data_type} is not supported"))),
+    }
+}
+
+/// A scale: floats, or powers of two held as codes.
+fn scale<'b>(context: &Context<'_, 'b>, position: usize) -> Result<Expr<'b>> {
+    match context.code(position) {
+        Some(DataType::F8E8M0) => {
+            Ok(codes::decode(context.input(position)?, Some(DataType::F8E8M0), DType::F32))
+        }
+        Some(code) => Err(context.error(format_args!("a scale of elements of type {code}"))),
+        None => context.float(position),
     }
 }
 
@@ -69,22 +86,59 @@ fn layout(context: &Context<'_, '_>) -> Result<(i64, i64)> {
 }
 
 pub(super) fn quantize_linear<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
-    let (x, scale) = (context.input(0)?, context.float(1)?);
+    let (x, scale) = (context.input(0)?, scale(context, 1)?);
+    if let Some(code) = context.code(0) {
+        return Err(context.error(format_args!("elements of type {code} are quantized already")));
+    }
     let x = if x.dtype().is_float() { x } else { x.cast(scale.dtype()) };
     let zero = context.optional(2)?;
     let (axis, block) = layout(context)?;
-    let dtype = match (zero, context.node.int("output_dtype", 0)?) {
-        (Some(zero), _) => zero.dtype(),
-        (None, 0) => DType::U8,
-        (None, number) => context.dtype(number)?,
+    let wanted = match context.node.int("output_dtype", 0)? {
+        0 => None,
+        number => Some(context.data_type(number)?),
     };
-    let wide = super::normalization::wider(x.dtype(), scale.dtype());
-    let scale = spread(context, scale.cast(wide), &x.shape(), axis, block)?;
-    let zero = match zero {
-        Some(zero) => Some(spread(context, zero.cast(wide), &x.shape(), axis, block)?),
+    let to = match (zero.map(|zero| codes::data_type(context.code(2), zero)), wanted) {
+        (Some(own), Some(wanted)) if own != wanted => {
+            return Err(context.error(format_args!("the zero point is of type {own}, not {wanted}")));
+        }
+        (Some(to), _) | (None, Some(to)) => to,
+        (None, None) => DataType::U8,
+    };
+    let wide = match context.node.int("precision", 0)? {
+        0 => super::normalization::wider(x.dtype(), scale.dtype()),
+        number => context.dtype(number)?,
+    };
+    if !wide.is_float() {
+        return Err(context.node.attribute_error("precision", "must be a float type"));
+    }
+    // A zero point that is zero would take the sign of negative zeros away.
+    let without = |zero: &Expr<'b>| {
+        let known = context.known_value(*zero).map(|literal| codes::decoded(&literal, context.code(2)));
+        let is_float = matches!(to.held_as(), Some(DType::U8)) && to.as_code().is_some();
+        is_float && to != DataType::F4E2M1 && known.is_some_and(|known| known.iter().all(|&zero| zero == 0.0))
+    };
+    let ratio = x.cast(wide) / spread(context, scale.cast(wide), &x.shape(), axis, block)?;
+    let zero = match zero.filter(|zero| !without(zero)) {
+        Some(zero) => {
+            let zero = codes::decode(zero, context.code(2), wide);
+            Some(spread(context, zero, &x.shape(), axis, block)?)
+        }
         None => None,
     };
-    Ok(vec![quantized(context, x.cast(wide) / scale, zero, dtype)?])
+    if let Some(code) = to.as_code() {
+        context.declare(0, code);
+    }
+    Ok(vec![match to {
+        DataType::F8E4M3FN
+        | DataType::F8E4M3FNUZ
+        | DataType::F8E5M2
+        | DataType::F8E5M2FNUZ
+        | DataType::F4E2M1 => {
+            let moved = zero.map_or(ratio, |zero| ratio + zero);
+            codes::encode(context, moved, to, super::cast::rounding(context)?)?
+        }
+        _ => quantized(context, ratio, zero, to)?,
+    }])
 }
 
 /// Rounds, moves by the zero point and limits to the type.
@@ -92,18 +146,28 @@ pub(super) fn quantized<'b>(
     context: &Context<'_, 'b>,
     x: Expr<'b>,
     zero: Option<Expr<'b>>,
-    dtype: DType,
+    to: DataType,
 ) -> Result<Expr<'b>> {
-    let (low, high) = range(context, dtype)?;
+    let (low, high) = range(context, to)?;
     let rounded = x.round();
     let moved = zero.map_or(rounded, |zero| rounded + zero);
-    Ok(super::activation::clamp(moved, low, high).cast(dtype))
+    let held = to.held_as().ok_or_else(|| context.error(format_args!("to {to}")))?;
+    Ok(super::activation::clamp(moved, low, high).cast(held))
 }
 
 pub(super) fn dequantize_linear<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
-    let (x, scale) = (context.integer(0)?, context.float(1)?);
+    let code = context.code(0);
+    let (x, scale) = (context.integer(0)?, scale(context, 1)?);
+    if context.optional(2)?.is_some() && context.code(2) != code {
+        return Err(context.error("the zero point is of another type than the elements"));
+    }
     let (axis, block) = layout(context)?;
     let dtype = match context.node.int("output_dtype", 0)? {
+        0 if context.code(1).is_some() => {
+            return Err(context
+                .node
+                .attribute_error("output_dtype", "is missing, and the scale is no plain float"));
+        }
         0 => scale.dtype(),
         number => context.dtype(number)?,
     };
@@ -114,8 +178,11 @@ pub(super) fn dequantize_linear<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
         _ => super::normalization::wider(scale.dtype(), DType::F32),
     };
     let moved = match context.optional(2)? {
-        Some(zero) => x.cast(exact) - spread(context, zero.cast(exact), &x.shape(), axis, block)?,
-        None => x.cast(exact),
+        Some(zero) => {
+            let zero = spread(context, codes::decode(zero, code, exact), &x.shape(), axis, block)?;
+            codes::decode(x, code, exact) - zero
+        }
+        None => codes::decode(x, code, exact),
     };
     Ok(vec![(moved.cast(scale.dtype()) * scale).cast(dtype)])
 }
@@ -144,8 +211,12 @@ fn dynamic_quantize_linear<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let x = context.float(0)?;
     let (scale, point) = dynamic_range(x);
     let shape = x.shape();
-    let y =
-        quantized(context, x / scale.broadcast(&shape, &[]), Some(point.broadcast(&shape, &[])), DType::U8)?;
+    let y = quantized(
+        context,
+        x / scale.broadcast(&shape, &[]),
+        Some(point.broadcast(&shape, &[])),
+        DataType::U8,
+    )?;
     Ok(vec![y, scale, point.cast(DType::U8)])
 }
 
@@ -191,7 +262,7 @@ fn qlinear_matmul<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let shape = product.shape();
     let over = |e: Expr<'b>, axis: i64| spread(context, e.cast(wide), &shape, axis, 0);
     let y = product.cast(wide) * over(a_scale, -2)? * over(b_scale, -1)? / over(y_scale, -2)?;
-    Ok(vec![quantized(context, y, Some(over(y_zero, -2)?), y_zero.dtype())?])
+    Ok(vec![quantized(context, y, Some(over(y_zero, -2)?), DataType::from_ir(y_zero.dtype()))?])
 }
 
 /// A convolution of integers, in f64: exact as long as every sum is below 2^53.
@@ -245,5 +316,5 @@ fn qlinear_conv<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
         sum = sum + over(bias)?;
     }
     let factor = over(x_scale)? * over(w_scale)? / over(y_scale)?;
-    Ok(vec![quantized(context, sum * factor, Some(over(y_zero)?), y_zero.dtype())?])
+    Ok(vec![quantized(context, sum * factor, Some(over(y_zero)?), DataType::from_ir(y_zero.dtype()))?])
 }
