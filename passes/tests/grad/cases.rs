@@ -25,7 +25,7 @@ fn window_max(window: usize, stride: usize) -> Op {
 }
 
 #[test]
-fn case_01_elementwise_max_of_equals() {
+pub fn case_01_elementwise_max_of_equals() {
     let x = tensor(&[3], &[1.0, 2.0, 3.0]);
     let found = gradient(&[x.clone(), tensor(&[3], &[1.0, 5.0, 0.0])], &|_, x| x[0].max(x[1]));
     assert_eq!(found, [[0.5, 0.0, 1.0], [0.5, 1.0, 0.0]]);
@@ -34,7 +34,7 @@ fn case_01_elementwise_max_of_equals() {
 }
 
 #[test]
-fn case_02_ties_are_counted_in_an_integer() {
+pub fn case_02_ties_are_counted_in_an_integer() {
     let builder = Builder::new("ties");
     let x = builder.expr(builder.input("x", TensorType::new(DType::F32, [1 << 25])));
     let y = x.reduce_max(&[0]);
@@ -52,13 +52,13 @@ fn case_02_ties_are_counted_in_an_integer() {
 }
 
 #[test]
-fn case_03_infinity_norm_of_equals_sums_to_one() {
+pub fn case_03_infinity_norm_of_equals_sums_to_one() {
     let x = tensor(&[4], &[1.0, -1.0, 1.0, 0.5]);
     close(&gradient(&[x], &|_, x| x[0].abs().reduce_max(&[0]))[0], &[1.0 / 3.0, -1.0 / 3.0, 1.0 / 3.0, 0.0]);
 }
 
 #[test]
-fn case_04_f16_max_over_70000_ones() {
+pub fn case_04_f16_max_over_70000_ones() {
     let one = Literal::scalar_of(DType::F16, 1.0);
     let found = gradient(&[one], &|_, x| x[0].broadcast(&Shape::from([70_000]), &[]).reduce_max(&[0]));
     assert!((found[0][0] - 1.0).abs() < 0.01, "{}", found[0][0]);
@@ -73,7 +73,7 @@ fn case_04_f16_max_over_70000_ones() {
 }
 
 #[test]
-fn case_05_max_pool_and_reduce_max_differ_as_documented() {
+pub fn case_05_max_pool_and_reduce_max_differ_as_documented() {
     let x = tensor(&[3], &[2.0, 2.0, 1.0]);
     let pool =
         gradient(std::slice::from_ref(&x), &|builder, x| builder.build(window_max(3, 1), &[x[0].value()]));
@@ -82,27 +82,27 @@ fn case_05_max_pool_and_reduce_max_differ_as_documented() {
 }
 
 #[test]
-fn case_06_overlapping_max_windows() {
+pub fn case_06_overlapping_max_windows() {
     let x = tensor(&[5], &[1.0, 5.0, 2.0, 4.0, 0.0]);
     let found = gradient(&[x], &|builder, x| builder.build(window_max(3, 1), &[x[0].value()]));
     assert_eq!(found[0], [0.0, 2.0, 0.0, 1.0, 0.0]);
 }
 
 #[test]
-fn case_07_max_of_equals_is_a_subgradient() {
+pub fn case_07_max_of_equals_is_a_subgradient() {
     let found = gradient(&[tensor(&[2], &[3.0, 3.0])], &|_, x| x[0].reduce_max(&[0]));
     assert_eq!(found[0].iter().sum::<f64>(), 1.0);
 }
 
 #[test]
-fn case_08_clamp_by_maximum_and_minimum_inside_and_outside() {
+pub fn case_08_clamp_by_maximum_and_minimum_inside_and_outside() {
     for (x, wanted) in [(-2.0, 0.0), (0.5, 1.0), (2.0, 0.0)] {
         assert_eq!(slope(x, &|_, x| x[0].max(x[0].splat(-1.0)).min(x[0].splat(1.0))), wanted);
     }
 }
 
 #[test]
-fn case_09_maximum_and_relu_at_0_and_at_subnormals() {
+pub fn case_09_maximum_and_relu_at_0_and_at_subnormals() {
     let relu: Build = &|_, x| x[0].compare(CompareOp::Gt, x[0].splat(0.0)).select(x[0], x[0].splat(0.0));
     let maximum: Build = &|_, x| x[0].max(x[0].splat(0.0));
     assert_eq!((slope(0.0, relu), slope(0.0, maximum)), (0.0, 0.5));
@@ -113,20 +113,20 @@ fn case_09_maximum_and_relu_at_0_and_at_subnormals() {
 }
 
 #[test]
-fn case_10_abs_at_0() {
+pub fn case_10_abs_at_0() {
     assert_eq!(slope(0.0, &|_, x| x[0].abs()), 0.0);
     assert_eq!(slope(-0.0, &|_, x| x[0].abs()), 0.0);
 }
 
 #[test]
-fn case_11_softplus_at_0() {
+pub fn case_11_softplus_at_0() {
     assert_eq!(slope(0.0, &|_, x| x[0].softplus()), 0.5);
     // Also where it is written with logarithms.
     assert_eq!(slope(0.0, &|_, x| x[0].exp().log1p()), 0.5);
 }
 
 #[test]
-fn case_12_softplus_has_no_threshold() {
+pub fn case_12_softplus_has_no_threshold() {
     let x = tensor(&[5], &[-40.0, 19.9, 20.0, 20.1, 40.0]);
     check("softplus", std::slice::from_ref(&x), &|_, x| x[0].softplus());
     let found = gradient(&[x], &|_, x| x[0].softplus());
@@ -134,7 +134,7 @@ fn case_12_softplus_has_no_threshold() {
 }
 
 #[test]
-fn case_13_norm_at_0() {
+pub fn case_13_norm_at_0() {
     let found = gradient(&[tensor(&[2], &[0.0, 0.0])], &|_, x| {
         let square = (x[0] * x[0]).sum_all();
         let zero = square.eq(square.splat(0.0));
@@ -144,7 +144,7 @@ fn case_13_norm_at_0() {
 }
 
 #[test]
-fn case_14_root_of_what_is_masked() {
+pub fn case_14_root_of_what_is_masked() {
     let x = tensor(&[3], &[4.0, 0.0, -1.0]);
     let found = gradient(&[x], &|_, x| {
         let mask = x[0].compare(CompareOp::Gt, x[0].splat(0.0));
@@ -154,7 +154,7 @@ fn case_14_root_of_what_is_masked() {
 }
 
 #[test]
-fn case_15_root_of_an_underflow() {
+pub fn case_15_root_of_an_underflow() {
     for x in [800.0, 1e4, -800.0] {
         let found = slope(x, &|_, x| {
             let small = (-(x[0] * x[0])).exp();
@@ -166,7 +166,7 @@ fn case_15_root_of_an_underflow() {
 }
 
 #[test]
-fn case_16_powers_at_0() {
+pub fn case_16_powers_at_0() {
     let both = gradient(&[tensor(&[], &[0.0]), tensor(&[], &[0.0])], &|_, x| x[0].pow(x[1]));
     assert_eq!(both, [[0.0], [0.0]]);
     let square: Build = &|_, x| x[0].pow(x[0].splat(2.0));
@@ -181,7 +181,7 @@ fn case_16_powers_at_0() {
 }
 
 #[test]
-fn case_17_softmax_of_minus_infinity() {
+pub fn case_17_softmax_of_minus_infinity() {
     let x = tensor(&[2], &[f64::NEG_INFINITY; 2]);
     for op in [Op::Softmax { axis: 0 }, Op::LogSoftmax { axis: 0 }] {
         let found = gradient(std::slice::from_ref(&x), &|builder, x| {
@@ -198,7 +198,7 @@ fn case_17_softmax_of_minus_infinity() {
 }
 
 #[test]
-fn case_18_log_softmax_of_large_logits() {
+pub fn case_18_log_softmax_of_large_logits() {
     for scale in [1e3, 1e6, 1e300] {
         let found = gradient(&[tensor(&[2], &[scale, -scale])], &|builder, x| {
             builder.build(Op::LogSoftmax { axis: 0 }, &[x[0].value()]).slice_axis(0, 1, 2)
@@ -208,7 +208,7 @@ fn case_18_log_softmax_of_large_logits() {
 }
 
 #[test]
-fn case_19_broadcast_is_summed_once() {
+pub fn case_19_broadcast_is_summed_once() {
     let found = gradient(&[tensor(&[3], &[1.0, 2.0, 3.0]), tensor(&[4, 3], &[1.0; 12])], &|_, x| {
         x[0].broadcast(&x[1].shape(), &[1]) * x[1]
     });
@@ -223,7 +223,7 @@ fn case_19_broadcast_is_summed_once() {
 }
 
 #[test]
-fn case_20_gather_with_repeated_indices() {
+pub fn case_20_gather_with_repeated_indices() {
     let found = gradient(&[tensor(&[3, 2], &[1.0; 6])], &|builder, x| {
         x[0].gather(0, index(builder, &[5], &[1, 1, 0, 1, 1]))
     });
@@ -231,7 +231,7 @@ fn case_20_gather_with_repeated_indices() {
 }
 
 #[test]
-fn case_21_scatter_with_repeated_indices() {
+pub fn case_21_scatter_with_repeated_indices() {
     let inputs = [tensor(&[3], &[1.0, 2.0, 3.0]), tensor(&[4], &[5.0, 6.0, 7.0, 8.0])];
     let scatter = |op: ScatterOp| {
         gradient(&inputs, &|builder, x| x[0].scatter(0, op, index(builder, &[4], &[0, 2, 0, 0]), x[1]))
@@ -250,7 +250,7 @@ fn case_21_scatter_with_repeated_indices() {
 }
 
 #[test]
-fn case_22_scatter_set_is_not_scatter_add() {
+pub fn case_22_scatter_set_is_not_scatter_add() {
     let inputs = [tensor(&[3], &[1.0, 2.0, 3.0]), tensor(&[1], &[9.0])];
     for (op, wanted) in [(ScatterOp::Set, [1.0, 0.0, 1.0]), (ScatterOp::Add, [1.0, 1.0, 1.0])] {
         let found = gradient(&inputs, &|builder, x| x[0].scatter(0, op, index(builder, &[1], &[1]), x[1]));
@@ -259,7 +259,7 @@ fn case_22_scatter_set_is_not_scatter_add() {
 }
 
 #[test]
-fn case_23_convolution_with_stride_and_dilation() {
+pub fn case_23_convolution_with_stride_and_dilation() {
     let mut checks = 0;
     for (stride, dilation) in [(2, 1), (1, 2), (2, 3), (3, 2)] {
         let output = (11 - 2 * dilation - 1) / stride + 1;
@@ -288,7 +288,7 @@ fn case_23_convolution_with_stride_and_dilation() {
 }
 
 #[test]
-fn case_24_product_with_its_own_transpose() {
+pub fn case_24_product_with_its_own_transpose() {
     let x = tensor(&[2], &[3.0, 4.0]);
     let dims = DotDims { lhs_contract: vec![0], rhs_contract: vec![0], ..DotDims::default() };
     let found = gradient(&[x], &|_, x| x[0].dot(x[0], dims.clone()));
@@ -297,7 +297,7 @@ fn case_24_product_with_its_own_transpose() {
 }
 
 #[test]
-fn case_25_equal_constants_keep_their_own_gradients() {
+pub fn case_25_equal_constants_keep_their_own_gradients() {
     let builder = Builder::new("constants");
     let x = builder.expr(builder.input("x", TensorType::scalar(DType::F64)));
     let parameter = |tag: u32| {
@@ -313,7 +313,7 @@ fn case_25_equal_constants_keep_their_own_gradients() {
 }
 
 #[test]
-fn case_26_linear_resize_with_aligned_corners() {
+pub fn case_26_linear_resize_with_aligned_corners() {
     for (from, to) in [(3, 5), (5, 3), (4, 9), (2, 7)] {
         let x = random(&[from]);
         let resize: Build = &|builder, x| {
@@ -333,7 +333,7 @@ fn case_26_linear_resize_with_aligned_corners() {
 }
 
 #[test]
-fn case_27_sum_of_a_scattered_slice() {
+pub fn case_27_sum_of_a_scattered_slice() {
     let found = gradient(&[tensor(&[4], &[1.0; 4]), tensor(&[2], &[1.0; 2])], &|builder, x| {
         x[0].scatter(0, ScatterOp::Set, index(builder, &[2], &[1, 2]), x[1] * 3.0).sum_all()
     });
@@ -349,7 +349,7 @@ fn layer_norm<'b>(x: Expr<'b>, scale: Expr<'b>) -> Expr<'b> {
 }
 
 #[test]
-fn case_28_layer_norms_that_share_a_parameter() {
+pub fn case_28_layer_norms_that_share_a_parameter() {
     let checks = check("layer norms", &[random(&[2, 4]), random(&[4])], &|_, x| {
         layer_norm(layer_norm(x[0], x[1]).tanh(), x[1]) + x[0]
     });
@@ -357,7 +357,7 @@ fn case_28_layer_norms_that_share_a_parameter() {
 }
 
 #[test]
-fn case_29_group_norm_weight() {
+pub fn case_29_group_norm_weight() {
     let checks = check("group norm", &[random(&[2, 4, 3]), random(&[4])], &|_, x| {
         let grouped = x[0].reshape(&Shape::from([2, 2, 6]));
         let ones = grouped.splat(1.0).slice(&[0, 0, 0], &[1, 1, 6], &[1, 1, 1]).reshape(&Shape::from([6]));

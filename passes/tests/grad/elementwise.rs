@@ -19,7 +19,7 @@ fn domain(op: UnaryOp) -> (f64, f64) {
 }
 
 #[test]
-fn unary() {
+pub fn unary() {
     let mut checks = 0;
     for &op in UnaryOp::ALL.iter().filter(|op| op.accepts().0(DType::F64)) {
         for shape in SHAPES {
@@ -34,7 +34,7 @@ fn unary() {
 }
 
 #[test]
-fn binary() {
+pub fn binary() {
     let mut checks = 0;
     for &op in BinaryOp::ALL.iter().filter(|op| op.accepts().0(DType::F64)) {
         for shape in SHAPES {
@@ -54,7 +54,7 @@ fn binary() {
 }
 
 #[test]
-fn signs_of_operands() {
+pub fn signs_of_operands() {
     let a = tensor(&[4], &[5.3, -5.3, 5.3, -5.3]);
     let b = tensor(&[4], &[3.0, 3.0, -3.0, -3.0]);
     for op in [BinaryOp::Rem, BinaryOp::Atan2, BinaryOp::Div, BinaryOp::Mul] {
@@ -63,7 +63,7 @@ fn signs_of_operands() {
 }
 
 #[test]
-fn constant_exponents() {
+pub fn constant_exponents() {
     let mut checks = 0;
     for exponent in [0.0, 1.0, 2.0, 3.0, 0.5, -1.0, -0.5, 1.5, 2.5] {
         let x = tensor(&[3], &[0.4, 1.0, 2.2]);
@@ -77,7 +77,7 @@ fn constant_exponents() {
 }
 
 #[test]
-fn select_and_casts() {
+pub fn select_and_casts() {
     let mut checks = 0;
     for shape in SHAPES {
         let inputs = [random(shape), Random::new(3).tensor(shape, 0.5, 2.0)];
@@ -93,7 +93,7 @@ fn select_and_casts() {
 }
 
 #[test]
-fn many_elements() {
+pub fn many_elements() {
     // More than any tile and more than 16 bits can count.
     let x = Random::new(5).tensor(&[70_001], 0.5, 1.5);
     let checks = check_first("large", &[x], &|_, x| x[0].log() * x[0].sqrt() / (x[0] + 1.0));
@@ -101,7 +101,7 @@ fn many_elements() {
 }
 
 #[test]
-fn tails_keep_their_relative_accuracy() {
+pub fn tails_keep_their_relative_accuracy() {
     for x in [-30.0, -40.0, -300.0] {
         let relative = |got: f64| (got / f64::exp(x) - 1.0).abs();
         assert!(relative(slope(x, &|_, x| x[0].expm1())) < 1e-12);

@@ -19,7 +19,7 @@ const CASES: [Case; 9] = [
 ];
 
 #[test]
-fn gathers() {
+pub fn gathers() {
     let mut checks = 0;
     for (shape, axis, of, elements) in CASES {
         checks += check("gather", &[random(shape)], &|builder, x| {
@@ -30,7 +30,7 @@ fn gathers() {
 }
 
 #[test]
-fn scatters() {
+pub fn scatters() {
     let mut checks = 0;
     for (shape, axis, of, elements) in CASES {
         let update = [&shape[..axis], of, &shape[axis + 1..]].concat();
@@ -49,7 +49,7 @@ fn scatters() {
 }
 
 #[test]
-fn scattered_products_with_zeros() {
+pub fn scattered_products_with_zeros() {
     let mut checks = 0;
     for updates in [[0.0, 1.5, -2.0, 0.7], [0.0, 1.5, 0.0, 0.7], [0.0, 0.0, 0.0, 0.7]] {
         let inputs = [tensor(&[3], &[0.0, 1.2, -0.4]), tensor(&[4], &updates)];

@@ -32,12 +32,12 @@ fn pair(a: f64, b: f64, build: Build) -> (f64, f64) {
 }
 
 #[test]
-fn relu_at_0() {
+pub fn relu_at_0() {
     assert_eq!(slope(0.0, &|_, x| relu(x[0])), 0.0);
 }
 
 #[test]
-fn clamp_at_its_bounds() {
+pub fn clamp_at_its_bounds() {
     for x in [0.0, 6.0, -1.0, 7.0] {
         assert_eq!(slope(x, &|_, x| clamp(x[0], 0.0, 6.0)), 0.0);
     }
@@ -45,7 +45,7 @@ fn clamp_at_its_bounds() {
 }
 
 #[test]
-fn maximum_of_equals() {
+pub fn maximum_of_equals() {
     assert_eq!(pair(1.5, 1.5, &|_, x| x[0].max(x[1])), (0.5, 0.5));
     assert_eq!(pair(1.5, 1.5, &|_, x| x[0].min(x[1])), (0.5, 0.5));
     assert_eq!(pair(0.0, -0.0, &|_, x| x[0].max(x[1])), (0.5, 0.5));
@@ -54,7 +54,7 @@ fn maximum_of_equals() {
 }
 
 #[test]
-fn reduce_max_of_equals() {
+pub fn reduce_max_of_equals() {
     let found = gradient(&[tensor(&[3], &[2.0, 2.0, 1.0])], &|_, x| x[0].reduce_max(&[0]));
     assert_eq!(found[0], [0.5, 0.5, 0.0]);
     let found = gradient(&[tensor(&[3], &[2.0, 1.0, 1.0])], &|_, x| x[0].reduce(ReduceOp::Min, &[0]));
@@ -62,7 +62,7 @@ fn reduce_max_of_equals() {
 }
 
 #[test]
-fn max_pool_of_equals_takes_the_first() {
+pub fn max_pool_of_equals_takes_the_first() {
     let op = WindowOp {
         kind: WindowKind::Max,
         window: vec![2],
@@ -78,7 +78,7 @@ fn max_pool_of_equals_takes_the_first() {
 }
 
 #[test]
-fn max_pool_over_nothing_gives_nothing() {
+pub fn max_pool_over_nothing_gives_nothing() {
     // The first and the last window lie wholly outside.
     let op = WindowOp {
         kind: WindowKind::Max,
@@ -95,7 +95,7 @@ fn max_pool_over_nothing_gives_nothing() {
 }
 
 #[test]
-fn top_k_of_equals_takes_the_first() {
+pub fn top_k_of_equals_takes_the_first() {
     // Values are gathered at the positions that the forward reports.
     let found = gradient(&[tensor(&[4], &[1.0, 3.0, 3.0, 0.0])], &|builder, x| {
         let order = builder.build(Op::ArgSort { axis: 0, descending: true }, &[x[0].value()]);
@@ -105,20 +105,20 @@ fn top_k_of_equals_takes_the_first() {
 }
 
 #[test]
-fn abs_at_0() {
+pub fn abs_at_0() {
     // JAX: 1.
     assert_eq!(slope(0.0, &|_, x| x[0].abs()), 0.0);
 }
 
 #[test]
-fn leaky_relu_at_0() {
+pub fn leaky_relu_at_0() {
     // JAX: 1.
     let leaky = |x: Expr<'_>| x.compare(gradc_ir::CompareOp::Gt, x.splat(0.0)).value();
     assert_eq!(slope(0.0, &|builder, x| builder.expr(leaky(x[0])).select(x[0], x[0] * 0.1)), 0.1);
 }
 
 #[test]
-fn elu_at_0() {
+pub fn elu_at_0() {
     let elu = slope(0.0, &|_, x| {
         x[0].compare(gradc_ir::CompareOp::Gt, x[0].splat(0.0)).select(x[0], x[0].expm1() * 2.0)
     });
@@ -126,7 +126,7 @@ fn elu_at_0() {
 }
 
 #[test]
-fn hard_sigmoid_and_hard_swish_at_their_kinks() {
+pub fn hard_sigmoid_and_hard_swish_at_their_kinks() {
     for x in [-3.0, 3.0] {
         assert_eq!(slope(x, &|_, x| clamp(x[0] / 6.0 + 0.5, 0.0, 1.0)), 0.0);
     }
@@ -135,14 +135,14 @@ fn hard_sigmoid_and_hard_swish_at_their_kinks() {
 }
 
 #[test]
-fn sqrt_at_0() {
+pub fn sqrt_at_0() {
     assert_eq!(slope(0.0, &|_, x| x[0].sqrt()), INF);
     // A cotangent of 0 stays 0.
     assert_eq!(slope(0.0, &|_, x| x[0].sqrt() * 0.0), 0.0);
 }
 
 #[test]
-fn norm_of_zeros() {
+pub fn norm_of_zeros() {
     // JAX: NaN.
     let found = gradient(&[tensor(&[2], &[0.0, 0.0])], &|_, x| norm(x[0]));
     assert_eq!(found[0], [0.0, 0.0]);
@@ -151,7 +151,7 @@ fn norm_of_zeros() {
 }
 
 #[test]
-fn sqrt_in_the_branch_not_taken() {
+pub fn sqrt_in_the_branch_not_taken() {
     // PyTorch and JAX: NaN.
     for x in [0.0, -1.0] {
         let build: Build = &|_, x| {
@@ -166,7 +166,7 @@ fn sqrt_in_the_branch_not_taken() {
 type Function = &'static dyn for<'b> Fn(Expr<'b>) -> Expr<'b>;
 
 #[test]
-fn other_singularities_in_the_branch_not_taken() {
+pub fn other_singularities_in_the_branch_not_taken() {
     let masked = |f: Function| {
         move |x: f64| {
             let build: Build = &|_, x| {
@@ -202,14 +202,14 @@ fn other_singularities_in_the_branch_not_taken() {
 }
 
 #[test]
-fn pow_at_0_0() {
+pub fn pow_at_0_0() {
     // JAX: NaN in the base.
     assert_eq!(pair(0.0, 0.0, &|_, x| x[0].pow(x[1])), (0.0, 0.0));
     assert_eq!(slope(0.0, &|_, x| x[0].pow(x[0].splat(0.0))), 0.0);
 }
 
 #[test]
-fn pow_of_a_negative_base() {
+pub fn pow_of_a_negative_base() {
     let (base, exponent) = pair(-2.0, 3.0, &|_, x| x[0].pow(x[1]));
     assert_eq!(base, 12.0);
     assert!(exponent.is_nan());
@@ -218,12 +218,12 @@ fn pow_of_a_negative_base() {
 }
 
 #[test]
-fn root_as_power_at_0() {
+pub fn root_as_power_at_0() {
     assert_eq!(slope(0.0, &|_, x| x[0].pow(x[0].splat(0.5))), INF);
 }
 
 #[test]
-fn product_with_zeros() {
+pub fn product_with_zeros() {
     let found = gradient(&[tensor(&[3], &[0.0, 2.0, 3.0])], &|_, x| x[0].reduce(ReduceOp::Prod, &[0]));
     assert_eq!(found[0], [6.0, 0.0, 0.0]);
     let found = gradient(&[tensor(&[3], &[0.0, 0.0, 3.0])], &|_, x| x[0].reduce(ReduceOp::Prod, &[0]));
@@ -231,7 +231,7 @@ fn product_with_zeros() {
 }
 
 #[test]
-fn softmax_of_minus_infinity() {
+pub fn softmax_of_minus_infinity() {
     // PyTorch and JAX: NaN.
     let x = tensor(&[2, 2], &[-INF, -INF, 0.0, 0.0]);
     for op in [Op::Softmax { axis: 1 }, Op::LogSoftmax { axis: 1 }] {
@@ -245,7 +245,7 @@ fn softmax_of_minus_infinity() {
 }
 
 #[test]
-fn log_softmax_of_large_logits() {
+pub fn log_softmax_of_large_logits() {
     let found = gradient(&[tensor(&[2], &[1000.0, -1000.0])], &|builder, x| {
         builder.build(Op::LogSoftmax { axis: 0 }, &[x[0].value()]).slice_axis(0, 1, 2)
     });
@@ -253,7 +253,7 @@ fn log_softmax_of_large_logits() {
 }
 
 #[test]
-fn deviation_of_equals() {
+pub fn deviation_of_equals() {
     // JAX: NaN.
     let found = gradient(&[tensor(&[3], &[2.0, 2.0, 2.0])], &|_, x| {
         let centered = x[0] - x[0].mean(&[0]).unreduce(&x[0].shape(), &[0]);
@@ -263,7 +263,7 @@ fn deviation_of_equals() {
 }
 
 #[test]
-fn atan2_at_0_0() {
+pub fn atan2_at_0_0() {
     // JAX: NaN.
     let atan2: Build = &|_, x| x[0].binary(gradc_ir::BinaryOp::Atan2, x[1]);
     assert_eq!(pair(0.0, 0.0, atan2), (0.0, 0.0));
@@ -275,14 +275,14 @@ fn atan2_at_0_0() {
 }
 
 #[test]
-fn true_singularities() {
+pub fn true_singularities() {
     assert!(slope(0.0, &|_, x| x[0] / x[0]).is_nan());
     assert_eq!(slope(1.0, &|_, x| x[0].unary(gradc_ir::UnaryOp::Acos)), -INF);
     assert_eq!(slope(0.0, &|_, x| x[0].log()), INF);
 }
 
 #[test]
-fn steps_are_flat() {
+pub fn steps_are_flat() {
     for x in [0.0, 0.5, 2.0] {
         assert_eq!(slope(x, &|_, x| x[0].sign()), 0.0);
         assert_eq!(slope(x, &|_, x| x[0].round()), 0.0);
@@ -293,14 +293,14 @@ fn steps_are_flat() {
 }
 
 #[test]
-fn remainder() {
+pub fn remainder() {
     assert_eq!(pair(5.0, 3.0, &|_, x| x[0] % x[1]), (1.0, -1.0));
     assert_eq!(pair(-5.0, 3.0, &|_, x| x[0] % x[1]), (1.0, 1.0));
     assert_eq!(pair(6.0, 3.0, &|_, x| x[0] % x[1]), (1.0, -2.0));
 }
 
 #[test]
-fn softplus_and_sigmoid_far_out() {
+pub fn softplus_and_sigmoid_far_out() {
     assert_eq!(slope(0.0, &|_, x| x[0].softplus()), 0.5);
     assert_eq!(slope(1000.0, &|_, x| x[0].softplus()), 1.0);
     assert_eq!(slope(-1000.0, &|_, x| x[0].softplus()), 0.0);
@@ -310,7 +310,7 @@ fn softplus_and_sigmoid_far_out() {
 }
 
 #[test]
-fn repeated_gather() {
+pub fn repeated_gather() {
     let found = gradient(&[tensor(&[2], &[5.0, 6.0])], &|builder, x| {
         x[0].gather(0, index(builder, &[3], &[0, 0, 1]))
     });
@@ -318,7 +318,7 @@ fn repeated_gather() {
 }
 
 #[test]
-fn second_derivatives_where_the_first_cotangent_is_0() {
+pub fn second_derivatives_where_the_first_cotangent_is_0() {
     // A guard that hid the cotangent's own derivative would answer 0.
     assert_eq!(curvature(1.0, &|_, x| x[0].log() * x[0].log()), 2.0);
     assert_eq!(curvature(0.0, &|_, x| x[0].expm1() * x[0].expm1()), 2.0);

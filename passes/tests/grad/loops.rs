@@ -91,7 +91,7 @@ fn parts<'b>(op: &ScanOp, operands: &[Expr<'b>]) -> Vec<Expr<'b>> {
 }
 
 #[test]
-fn recurrent_cells() {
+pub fn recurrent_cells() {
     let mut checks = 0;
     for (trip, reverse) in [(0, false), (1, false), (4, false), (5, true)] {
         let op = recurrent(trip, reverse);
@@ -109,7 +109,7 @@ fn recurrent_cells() {
 }
 
 #[test]
-fn equals_the_unrolled_loop() {
+pub fn equals_the_unrolled_loop() {
     for reverse in [false, true] {
         let op = recurrent(4, reverse);
         let inputs = recurrent_inputs(4);
@@ -124,7 +124,7 @@ fn equals_the_unrolled_loop() {
 /// Carries that need no cotangent (a counter, a running maximum as an integer), one that is replaced in each step, one
 /// that is handed on, and outputs that are inputs.
 #[test]
-fn unusual_carries() {
+pub fn unusual_carries() {
     let types = [f64s(&[2]), TensorType::scalar(DType::I64), f64s(&[2]), f64s(&[2]), f64s(&[2]), f64s(&[2])];
     let body = body(&types, &|builder, x| {
         let (constant, counter, replaced, kept, product, slice) = (x[0], x[1], x[2], x[3], x[4], x[5]);
@@ -150,7 +150,7 @@ fn unusual_carries() {
 
 /// A loop in a loop: the inner one starts from the outer carry and uses an outer constant.
 #[test]
-fn nested_loops() {
+pub fn nested_loops() {
     let inner_body = body(&[f64s(&[2]), f64s(&[2]), f64s(&[])], &|_, x| {
         let next = (x[1] * x[0]).sin() + x[2].broadcast(&Shape::from([2]), &[]);
         vec![next, (next * x[1]).sum(&[0])]
@@ -194,7 +194,7 @@ fn training(op: &ScanOp, inputs: &[Literal]) -> Graph {
 }
 
 #[test]
-fn the_forward_loop_runs_once() {
+pub fn the_forward_loop_runs_once() {
     let inputs = recurrent_inputs(4);
     let graph = training(&recurrent(4, false), &inputs);
     let merged = merge_scans(&graph);
@@ -209,7 +209,7 @@ fn the_forward_loop_runs_once() {
 }
 
 #[test]
-fn merging_keeps_different_loops_apart() {
+pub fn merging_keeps_different_loops_apart() {
     let inputs = recurrent_inputs(4);
     let builder = Builder::new("different");
     let tensors: Vec<Value> = inputs.iter().map(|x| builder.input("x", x.ty().clone())).collect();
@@ -227,7 +227,7 @@ fn merging_keeps_different_loops_apart() {
 }
 
 #[test]
-fn loop_invariants_are_computed_before_the_loop() {
+pub fn loop_invariants_are_computed_before_the_loop() {
     let types = [f64s(&[2, 2]), f64s(&[2, 2])];
     let body = body(&types, &|_, x| vec![x[1].matmul(x[0].matmul(x[0])).sin()]);
     let op = ScanOp { body, trip: 3, constants: 1, carries: 1, reverse: false };
@@ -239,7 +239,7 @@ fn loop_invariants_are_computed_before_the_loop() {
 }
 
 #[test]
-fn merging_keeps_different_carries_apart() {
+pub fn merging_keeps_different_carries_apart() {
     let step = |f: &dyn for<'b> Fn(Expr<'b>) -> Expr<'b>| {
         let body = body(&[f64s(&[2])], &|_, x| vec![f(x[0]), x[0] * 2.0]);
         ScanOp { body, trip: 3, constants: 0, carries: 1, reverse: false }
@@ -256,7 +256,7 @@ fn merging_keeps_different_carries_apart() {
 
 /// The cotangent of a matrix used in every step is one product over all steps, where its factors are smaller than it.
 #[test]
-fn products_of_constants_are_formed_after_the_loop() {
+pub fn products_of_constants_are_formed_after_the_loop() {
     let types = [f64s(&[5, 5]), f64s(&[5, 3]), f64s(&[5]), f64s(&[2, 5]), f64s(&[2, 3])];
     let body = body(&types, &|_, x| {
         let bias = x[2].broadcast(&x[3].shape(), &[1]);
@@ -286,7 +286,7 @@ fn products_of_constants_are_formed_after_the_loop() {
 }
 
 #[test]
-fn an_initial_carry_that_the_first_step_replaces_has_no_path() {
+pub fn an_initial_carry_that_the_first_step_replaces_has_no_path() {
     let answer = |trip: usize| {
         let body = body(&[f64s(&[]), f64s(&[])], &|_, x| vec![x[1].sin()]);
         let op = ScanOp { body, trip, constants: 0, carries: 1, reverse: false };
@@ -305,7 +305,7 @@ fn an_initial_carry_that_the_first_step_replaces_has_no_path() {
 
 /// The gradient of a long chain takes time in proportion.
 #[test]
-fn long_chains() {
+pub fn long_chains() {
     let builder = Builder::new("chain");
     let x = builder.expr(builder.input("x", f64s(&[2])));
     let y = (0..20_000).fold(x, |y, i| (y * x + f64::from(i) * 1e-6).tanh());

@@ -7,6 +7,7 @@ mod harness;
 mod indexing;
 mod kinks;
 mod loops;
+mod mutation;
 mod paths;
 mod precision;
 mod random;

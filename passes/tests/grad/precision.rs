@@ -9,7 +9,7 @@ fn near(got: f64, wanted: f64, tolerance: f64) {
 }
 
 #[test]
-fn f16_gather_of_one_element_many_times() {
+pub fn f16_gather_of_one_element_many_times() {
     // Adding 1 to 2048 in f16 is lost.
     let x = Literal::scalar_of(DType::F16, 1.0).reshaped([1]).unwrap();
     let found = gradient(&[x], &|builder, x| x[0].gather(0, index(builder, &[5000], &[0; 5000])));
@@ -17,7 +17,7 @@ fn f16_gather_of_one_element_many_times() {
 }
 
 #[test]
-fn bf16_constant_of_a_long_loop() {
+pub fn bf16_constant_of_a_long_loop() {
     let scalar = TensorType::scalar(DType::BF16);
     let step = Builder::new("step");
     let (c, x) = (step.expr(step.input("c", scalar.clone())), step.expr(step.input("x", scalar.clone())));
@@ -32,7 +32,7 @@ fn bf16_constant_of_a_long_loop() {
 }
 
 #[test]
-fn f16_ties_beyond_the_range_of_f16() {
+pub fn f16_ties_beyond_the_range_of_f16() {
     for op in [ReduceOp::Max, ReduceOp::Min] {
         let one = Literal::scalar_of(DType::F16, 1.0);
         let found = gradient(&[one], &|_, x| x[0].broadcast(&Shape::from([2, 70_000]), &[]).reduce(op, &[1]));
@@ -41,7 +41,7 @@ fn f16_ties_beyond_the_range_of_f16() {
 }
 
 #[test]
-fn f16_scattered_ties() {
+pub fn f16_scattered_ties() {
     let zero = Literal::scalar_of(DType::F16, 0.0).reshaped([1]).unwrap();
     let found = gradient(&[zero], &|builder, x| {
         let updates = x[0].reshape(&Shape::scalar()).broadcast(&Shape::from([70_000]), &[]);
@@ -52,7 +52,7 @@ fn f16_scattered_ties() {
 }
 
 #[test]
-fn every_float_type() {
+pub fn every_float_type() {
     for dtype in [DType::F64, DType::F32, DType::F16, DType::BF16] {
         let x = Literal::scalar_of(dtype, 0.75);
         let found = gradient(&[x], &|_, x| {

@@ -10,7 +10,7 @@ fn apply<'b>(op: Op, operands: &[Expr<'b>]) -> Expr<'b> {
 }
 
 #[test]
-fn reductions() {
+pub fn reductions() {
     let mut checks = 0;
     let cases: [(&[usize], &[usize]); 10] = [
         (&[5], &[0]),
@@ -44,7 +44,7 @@ fn reductions() {
 }
 
 #[test]
-fn products_with_zeros() {
+pub fn products_with_zeros() {
     let mut checks = 0;
     for zeros in [&[0.3, 0.0, -2.0, 1.5][..], &[0.0, 0.0, -2.0, 1.5], &[0.0, 0.0, 0.0, 1.5]] {
         checks += check("product", &[tensor(&[4], zeros)], &|_, x| x[0].reduce(ReduceOp::Prod, &[0]));
@@ -58,7 +58,7 @@ fn products_with_zeros() {
 }
 
 #[test]
-fn running_reductions() {
+pub fn running_reductions() {
     let mut checks = 0;
     for (shape, axis) in
         [(&[5][..], 0), (&[1], 0), (&[0], 0), (&[3, 4], 0), (&[3, 4], 1), (&[2, 3, 2], 1), (&[2, 0], 0)]
@@ -75,7 +75,7 @@ fn running_reductions() {
 }
 
 #[test]
-fn softmaxes() {
+pub fn softmaxes() {
     let mut checks = 0;
     for (shape, axis) in
         [(&[5][..], 0), (&[1], 0), (&[3, 4], 0), (&[3, 4], 1), (&[2, 3, 2], 1), (&[0, 3], 1), (&[3, 0], 1)]
@@ -87,7 +87,7 @@ fn softmaxes() {
 }
 
 #[test]
-fn movements() {
+pub fn movements() {
     let mut checks = 0;
     let broadcasts: [(&[usize], &[usize], &[usize]); 8] = [
         (&[], &[3], &[]),
@@ -136,7 +136,7 @@ fn movements() {
 }
 
 #[test]
-fn pads() {
+pub fn pads() {
     let mut checks = 0;
     type Case<'a> = (&'a [usize], [&'a [i64]; 2], &'a [usize]);
     let cases: [Case; 11] = [
@@ -161,7 +161,7 @@ fn pads() {
 }
 
 #[test]
-fn dots() {
+pub fn dots() {
     let dims = |lhs_batch: &[usize], rhs_batch: &[usize], lhs: &[usize], rhs: &[usize]| DotDims {
         lhs_batch: lhs_batch.to_vec(),
         rhs_batch: rhs_batch.to_vec(),
@@ -218,7 +218,7 @@ fn convolution(
 }
 
 #[test]
-fn convolutions() {
+pub fn convolutions() {
     let cases = [
         (convolution(&[6], &[3], (&[1], &[1]), (&[0], &[0]), 1), 2, 2, 3),
         (convolution(&[7], &[3], (&[2], &[1]), (&[1], &[1]), 1), 1, 2, 2),
@@ -227,6 +227,7 @@ fn convolutions() {
         (convolution(&[4, 5], &[2, 3], (&[2, 1], &[1, 2]), (&[1, 0], &[0, 1]), 1), 2, 2, 2),
         (convolution(&[4, 4], &[3, 3], (&[1, 1], &[1, 1]), (&[1, 1], &[1, 1]), 3), 1, 3, 3),
         (convolution(&[3, 4, 3], &[2, 2, 1], (&[1, 2, 1], &[1, 1, 1]), (&[0, 0, 0], &[0, 0, 0]), 1), 1, 1, 2),
+        (convolution(&[2, 1, 5], &[1, 1, 2], (&[1, 1, 2], &[1, 1, 2]), (&[0, 0, 1], &[0, 0, 1]), 1), 1, 1, 1),
         (convolution(&[], &[], (&[], &[]), (&[], &[]), 1), 2, 3, 2),
     ];
     let mut checks = 0;
@@ -245,7 +246,7 @@ fn convolutions() {
 }
 
 #[test]
-fn windows() {
+pub fn windows() {
     type Case<'a> = (&'a [usize], [&'a [usize]; 3], [&'a [i64]; 2]);
     let cases: [Case; 9] = [
         (&[5], [&[2], &[1], &[1]], [&[0], &[0]]),
