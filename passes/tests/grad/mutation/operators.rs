@@ -242,9 +242,8 @@ fn other_operators(node: &Node, operand: &dyn Fn(usize) -> Arc<Node>) -> Vec<(St
                 .map(|part| (format!("part {part}"), Op::Project(part)))
                 .collect()
         }
-        Op::Input(_) | Op::Select | Op::Cast(_) | Op::Reshape { .. } | Op::Concat { .. } | Op::Fused(_) => {
-            Vec::new()
-        }
+        Op::Input(_) | Op::Select | Op::Cast(_) | Op::Bitcast(_) => Vec::new(),
+        Op::Reshape { .. } | Op::Concat { .. } | Op::Fused(_) => Vec::new(),
     }
 }
 
