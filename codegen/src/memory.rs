@@ -194,7 +194,7 @@ impl<'k> Accesses<'k> {
                 }
                 Stmt::Let { .. } | Stmt::Load { .. } | Stmt::Store { .. } | Stmt::Update { .. } => {}
                 Stmt::Accumulator { .. } | Stmt::Reduce { .. } | Stmt::Set { .. } => {}
-                Stmt::Read { .. } | Stmt::Fail { .. } => {}
+                Stmt::Read { .. } | Stmt::Wide { .. } | Stmt::Fail { .. } => {}
             }
         }
     }

@@ -22,9 +22,9 @@ pub enum WideFunction {
     Erf,
     /// `1 / (1 + exp(-x))`.
     Sigmoid,
-    /// The sine; the error is relative to 1 near multiples of pi.
+    /// The sine.
     Sin,
-    /// The cosine; the error is relative to 1 near odd multiples of pi / 2.
+    /// The cosine.
     Cos,
 }
 
@@ -280,8 +280,9 @@ mod of {
             [-5.704_988_7e-3, 2.063_909e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1],
         );
         let small = mad::<FMA>(p * z, x, x);
-        let large = (1.0 - 2.0 / (exp::<FMA>(2.0 * x.abs()) + 1.0)).copysign(x);
-        if x.abs() < 0.625 { small } else { large }
+        let large = 1.0 - 2.0 / (exp::<FMA>(2.0 * x.abs()) + 1.0);
+        // The sign of zero, too.
+        (if x.abs() < 0.625 { small } else { large }).copysign(x)
     }
 
     #[inline(always)]
@@ -321,13 +322,17 @@ mod of {
     #[inline(always)]
     fn wave<const FMA: bool>(x: f32, quarter: i32) -> f32 {
         const SHIFT: f64 = 6_755_399_441_055_744.0;
+        // The upper 32 bits of pi / 2, whose products with the numbers of quarters are exact, and the rest.
+        const HIGH: f64 = 1.5707963267341256;
+        const LOW: f64 = 6.077100506506192e-11;
         let wide = x as f64;
         let shifted = wide * std::f64::consts::FRAC_2_PI + SHIFT;
         let quarters = (shifted.to_bits() as i32).wrapping_add(quarter);
-        let r = (wide - (shifted - SHIFT) * std::f64::consts::FRAC_PI_2) as f32;
+        let whole = shifted - SHIFT;
+        let r = (wide - whole * HIGH - whole * LOW) as f32;
         let z = r * r;
         let p = polynomial::<FMA, 3>(z, [-1.951_529_6e-4, 8.332_161e-3, -1.666_665_5e-1]);
-        let sine = mad::<FMA>(p * z, r, r);
+        let sine = mad::<FMA>(p * z, r, r).copysign(r);
         let p = polynomial::<FMA, 3>(z, [2.443_315_7e-5, -1.388_731_6e-3, 4.166_664_6e-2]);
         let cosine = mad::<FMA>(p * z, z, mad::<FMA>(z, -0.5, 1.0));
         let value = if quarters & 1 == 0 { sine } else { cosine };

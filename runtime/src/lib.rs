@@ -11,6 +11,7 @@ mod object;
 pub mod scalar;
 mod sort;
 mod special;
+pub mod wide;
 
 pub use frame::{Frame, KernelFunction, Ticks};
 pub use object::{ENTER_STATUSES, gradc_rt_enter, gradc_team_free, gradc_team_new};
@@ -20,5 +21,6 @@ pub use sort::SortKey;
 pub fn symbols() -> Vec<(&'static str, *const u8)> {
     let mut all = scalar::symbols();
     all.extend(calls::symbols());
+    all.extend(wide::symbols());
     all
 }

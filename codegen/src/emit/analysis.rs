@@ -139,7 +139,7 @@ impl Facts {
                 self.body(kernel, var, body, in_lanes || varies);
                 self.body(kernel, var, otherwise, in_lanes || varies);
             }
-            Stmt::Fail { .. } => self.must_be_serial = true,
+            Stmt::Wide { .. } | Stmt::Fail { .. } => self.must_be_serial = true,
         }
     }
 }

@@ -9,7 +9,7 @@ use super::lanes::{Lanes, Shape};
 use super::memory::{Place, has_vector_access};
 use super::ops::{Ops, scalar_type};
 use super::scalar::{has_vector_form, vector_type};
-use crate::loops::{BufferId, Constant, Index, Kernel, LoopKind, Reg, Scalar, ScalarOp, Stmt, Var};
+use crate::loops::{Access, BufferId, Constant, Index, Kernel, LoopKind, Reg, Scalar, ScalarOp, Stmt, Var};
 
 /// The value of a loop variable (of lane 0 in a vector loop).
 #[derive(Clone, Copy, Debug)]
@@ -43,8 +43,11 @@ impl<'a, 'b, 'k> Emitter<'a, 'b, 'k> {
         ops.builder.switch_to_block(entry);
         let params = ops.builder.block_params(entry).to_vec();
         let table = params[0];
-        let buffers = (0..kernel.buffers.len())
-            .map(|number| {
+        let buffers = (kernel.buffers.iter().enumerate())
+            .map(|(number, buffer)| {
+                if buffer.access == Access::Local {
+                    return Some(ops.stack_memory(buffer.elements * buffer.scalar.bytes()));
+                }
                 let flags = MemFlagsData::trusted();
                 Some(ops.builder.ins().load(I64, flags, table, 8 * number as i32))
             })
@@ -151,6 +154,11 @@ impl<'a, 'b, 'k> Emitter<'a, 'b, 'k> {
                 self.set(*reg, lanes);
             }
             Stmt::If { conditions, body, otherwise } => self.branch(conditions, body, otherwise),
+            Stmt::Wide { function, buffer, count } => {
+                let address = self.buffers[buffer.0 as usize].expect("every buffer has an address");
+                let count = self.ops.int(I64, *count as i64);
+                self.ops.perform(&format!("gradc_wide_{function}"), &[count, address, address]);
+            }
             Stmt::Fail { condition, code, value } => {
                 let condition = self.scalar(*condition);
                 let value = self.scalar(*value);

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::types::{F32, F64, I8, I16, I32, I64};
 use cranelift_codegen::ir::{
-    AbiParam, ConstantData, Endianness, FuncRef, InstBuilder, MemFlagsData, Signature, Type, Value,
+    AbiParam, ConstantData, Endianness, FuncRef, InstBuilder, MemFlagsData, Signature, StackSlotData,
+    StackSlotKind, Type, Value,
 };
 use cranelift_frontend::FunctionBuilder;
 use cranelift_module::{Linkage, Module};
@@ -227,25 +228,40 @@ impl<'a, 'b> Ops<'a, 'b> {
 
     /// Calls an external function of scalars.
     pub(super) fn call(&mut self, symbol: &str, args: &[Value], result: Type) -> Value {
-        let function = match self.imports.get(symbol) {
-            Some(function) => *function,
-            None => match self.import(symbol, args, result) {
-                Ok(function) => function,
-                Err(error) => {
-                    self.failure.get_or_insert(error);
-                    return if result.is_float() { self.float(result, 0.0) } else { self.int(result, 0) };
-                }
-            },
+        let Some(function) = self.function(symbol, args, Some(result)) else {
+            return if result.is_float() { self.float(result, 0.0) } else { self.int(result, 0) };
         };
         let call = self.builder.ins().call(function, args);
         self.builder.inst_results(call)[0]
     }
 
-    fn import(&mut self, symbol: &str, args: &[Value], result: Type) -> Result<FuncRef, EmitError> {
+    /// Calls an external function without a result.
+    pub(super) fn perform(&mut self, symbol: &str, args: &[Value]) {
+        if let Some(function) = self.function(symbol, args, None) {
+            self.builder.ins().call(function, args);
+        }
+    }
+
+    /// Memory of this call of the function, aligned for vectors.
+    pub(super) fn stack_memory(&mut self, bytes: usize) -> Value {
+        let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, bytes as u32, 4);
+        let slot = self.builder.create_sized_stack_slot(slot);
+        self.builder.ins().stack_addr(I64, slot, 0)
+    }
+
+    /// The function of a symbol, or nothing where it cannot be declared.
+    fn function(&mut self, symbol: &str, args: &[Value], result: Option<Type>) -> Option<FuncRef> {
+        if let Some(function) = self.imports.get(symbol) {
+            return Some(*function);
+        }
+        self.import(symbol, args, result).map_err(|error| self.failure.get_or_insert(error)).ok()
+    }
+
+    fn import(&mut self, symbol: &str, args: &[Value], result: Option<Type>) -> Result<FuncRef, EmitError> {
         let mut signature = Signature::new(self.module.isa().default_call_conv());
         // Narrow integers are extended by the caller on some targets; the C ABI of Rust does so.
         signature.params.extend(args.iter().map(|arg| AbiParam::new(self.type_of(*arg))));
-        signature.returns.push(AbiParam::new(result));
+        signature.returns.extend(result.map(AbiParam::new));
         let id = self.module.declare_function(symbol, Linkage::Import, &signature)?;
         let function = self.module.declare_func_in_func(id, self.builder.func);
         self.imports.insert(symbol.into(), function);

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use super::evaluate::{Value, binary, cast, compare, constant, mul_add, unary};
 use super::{
-    Access, BufferId, Condition, Index, Kernel, LoopKind, Scalar, ScalarOp, Stmt, UpdateOp, pack_status,
+    Access, Buffer, BufferId, Condition, Index, Kernel, LoopKind, Scalar, ScalarOp, Stmt, UpdateOp, pack_status,
 };
 
 /// Why the interpreter stopped.
@@ -49,7 +49,7 @@ impl Failure {
 }
 
 /// Runs a valid kernel over the whole range of its parallel loop. `buffers[k]` holds the bytes of
-/// `kernel.buffers[k]`, native-endian.
+/// `kernel.buffers[k]`, native-endian, for all but the local ones.
 pub fn interpret(kernel: &Kernel, buffers: &mut [Vec<u8>]) -> Result<(), InterpretError> {
     let extent = kernel.parallel_extent().unwrap_or(0);
     interpret_range(kernel, buffers, 0, extent as i64)
@@ -62,26 +62,34 @@ pub fn interpret_range(
     begin: i64,
     end: i64,
 ) -> Result<(), InterpretError> {
-    for (number, buffer) in kernel.buffers.iter().enumerate() {
+    let (external, local) = kernel.buffers.split_at(kernel.arguments());
+    for (number, buffer) in external.iter().enumerate() {
         let fits = buffers.get(number).is_some_and(|b| b.len() == buffer.elements * buffer.scalar.bytes());
         if !fits {
             return Err(InterpretError::WrongBuffer(number));
         }
     }
+    let size = |buffer: &Buffer| buffer.elements * buffer.scalar.bytes();
+    let mut memory: Vec<Vec<u8>> = buffers.iter_mut().take(external.len()).map(std::mem::take).collect();
+    memory.extend(local.iter().map(|buffer| vec![0; size(buffer)]));
     let mut machine = Machine {
         kernel,
-        buffers,
+        buffers: memory,
         registers: vec![Value::Bool(false); kernel.registers.len()],
         accumulators: vec![Value::Bool(false); kernel.accumulators.len()],
         variables: vec![0; kernel.variables as usize],
         range: (begin, end),
     };
-    machine.body(&kernel.body)
+    let result = machine.body(&kernel.body);
+    for (buffer, memory) in buffers.iter_mut().zip(machine.buffers).take(external.len()) {
+        *buffer = memory;
+    }
+    result
 }
 
 struct Machine<'a> {
     kernel: &'a Kernel,
-    buffers: &'a mut [Vec<u8>],
+    buffers: Vec<Vec<u8>>,
     registers: Vec<Value>,
     accumulators: Vec<Value>,
     variables: Vec<i64>,
@@ -156,6 +164,12 @@ impl Machine<'_> {
             Stmt::If { conditions, body, otherwise } => {
                 let holds = conditions.iter().all(|condition| self.holds(condition));
                 self.body(if holds { body } else { otherwise })?;
+            }
+            Stmt::Wide { function, buffer, count } => {
+                for position in (0..*count as i64).map(Index::constant) {
+                    let value = self.load(*buffer, &position)?;
+                    self.store(*buffer, &position, unary(*function, Scalar::F32, value))?;
+                }
             }
             Stmt::Fail { condition, code, value } => {
                 if self.registers[condition.0 as usize] == Value::Bool(true) {

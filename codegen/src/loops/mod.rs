@@ -112,6 +112,8 @@ pub enum Access {
     Write,
     /// Loads, stores and updates.
     ReadWrite,
+    /// Loads and stores; memory of the call itself, of unknown contents at first. The kernel's last buffers.
+    Local,
 }
 
 /// The schedule of a loop.
@@ -218,6 +220,16 @@ pub enum Stmt {
         body: Vec<Stmt>,
         /// Statements for false.
         otherwise: Vec<Stmt>,
+    },
+    /// `buffer[k] = function(buffer[k])` for `k` in `0..count`, by the widest code that the processor runs. Not in a
+    /// vector loop.
+    Wide {
+        /// One of [`UnaryOp::WIDE`].
+        function: UnaryOp,
+        /// An `F32` buffer of access [`Access::Local`].
+        buffer: BufferId,
+        /// Number of elements.
+        count: usize,
     },
     /// Ends the function with the status [`pack_status`]`(code, value)` if `condition` holds.
     Fail {
@@ -358,6 +370,11 @@ impl Kernel {
     pub fn variable(&mut self) -> Var {
         self.variables += 1;
         Var(self.variables - 1)
+    }
+
+    /// The number of buffers that the caller provides: all but the local ones.
+    pub fn arguments(&self) -> usize {
+        self.buffers.iter().take_while(|buffer| buffer.access != Access::Local).count()
     }
 
     /// Type of a register.

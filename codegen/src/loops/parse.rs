@@ -181,7 +181,7 @@ impl<'a> Parser<'a> {
             let named = self.peek().is_some_and(|token| token.starts_with('"'));
             let name = if named { self.quoted()? } else { String::new() };
             self.expect(":")?;
-            let accesses = [Access::Read, Access::Write, Access::ReadWrite];
+            let accesses = [Access::Read, Access::Write, Access::ReadWrite, Access::Local];
             let access =
                 self.take("an access", |token| accesses.into_iter().find(|access| access.word() == token))?;
             let scalar = self.scalar()?;
@@ -238,6 +238,14 @@ impl<'a> Parser<'a> {
         }
         if self.accept("if") {
             return self.branch();
+        }
+        if self.accept("wide") {
+            let function = self.take("a function", super::UnaryOp::from_word)?;
+            let buffer = self.buffer()?;
+            self.expect("[")?;
+            let count = self.take("a number of elements", |token| token.parse().ok())?;
+            self.expect("]")?;
+            return Ok(Stmt::Wide { function, buffer, count });
         }
         if self.accept("fail") {
             let code = self.take("a code", |token| token.parse().ok())?;

@@ -24,6 +24,7 @@ impl Access {
             Access::Read => "read",
             Access::Write => "write",
             Access::ReadWrite => "readwrite",
+            Access::Local => "local",
         }
     }
 }
@@ -159,6 +160,7 @@ impl Kernel {
                 }
                 write!(out, "{:1$}}}", "", 2 * depth)?;
             }
+            Stmt::Wide { function, buffer, count } => write!(out, "wide {function} {buffer}[{count}]")?,
             Stmt::Fail { condition, code, value } => write!(out, "fail {code} if {condition}, {value}")?,
         }
         out.write_str("\n")

@@ -68,6 +68,19 @@ words! {
     }
 }
 
+impl UnaryOp {
+    /// The functions of `F32` that have a wide form.
+    pub const WIDE: &'static [UnaryOp] = &[
+        UnaryOp::Exp,
+        UnaryOp::Log,
+        UnaryOp::Tanh,
+        UnaryOp::Erf,
+        UnaryOp::Sigmoid,
+        UnaryOp::Sin,
+        UnaryOp::Cos,
+    ];
+}
+
 impl Scalar {
     /// Size in memory, in bytes.
     pub fn bytes(self) -> usize {

@@ -61,7 +61,9 @@ impl Checker<'_> {
         let all = self.kernel.registers.iter().chain(&self.kernel.accumulators);
         ensure(all.clone().all(|scalar| scalar.register() == *scalar), || {
             "16-bit floats exist in buffers only".into()
-        })
+        })?;
+        let mut locals = self.kernel.buffers[self.kernel.arguments()..].iter();
+        ensure(locals.all(|buffer| buffer.access == Access::Local), || "local buffers come last".into())
     }
 
     fn body(&mut self, body: &[Stmt]) -> Check {
@@ -132,6 +134,15 @@ impl Checker<'_> {
                 }
                 self.body(body)?;
                 self.body(otherwise)
+            }
+            Stmt::Wide { function, buffer, count } => {
+                ensure(UnaryOp::WIDE.contains(function), || format!("{function} has no wide form"))?;
+                let number = buffer.0 as usize;
+                let found = self.kernel.buffers.get(number).ok_or_else(|| format!("unknown {buffer}"))?;
+                let fits = found.access == Access::Local && found.scalar == Scalar::F32;
+                ensure(fits, || format!("{buffer} should be local and f32"))?;
+                ensure(*count <= found.elements, || format!("{buffer} has fewer than {count} elements"))?;
+                ensure(self.vector_depth.is_none(), || format!("wide {function} stands in a vector loop"))
             }
             Stmt::Fail { condition, code, value } => {
                 ensure(*code != 0, || "failure code 0 would mean success".into())?;

@@ -8,6 +8,7 @@ mod rows;
 mod scalars;
 mod scan;
 mod schedule;
+mod tiles;
 mod window;
 
 use crate::loops::Kernel;
@@ -31,6 +32,7 @@ pub fn lower(graph: &Graph, threads: usize) -> Result<Program, CodegenError> {
     let mut program = lowering.program;
     program.steps = lowering.steps;
     memory::plan(&mut program);
+    program.kernels = program.kernels.into_iter().map(tiles::tile).collect();
     Ok(program)
 }
 

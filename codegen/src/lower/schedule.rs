@@ -75,7 +75,7 @@ fn best_inner_score(body: &[Stmt]) -> Option<i64> {
         Stmt::If { body, otherwise, .. } => best_inner_score(body).max(best_inner_score(otherwise)),
         Stmt::Let { .. } | Stmt::Load { .. } | Stmt::Store { .. } | Stmt::Update { .. } => None,
         Stmt::Accumulator { .. } | Stmt::Reduce { .. } | Stmt::Set { .. } => None,
-        Stmt::Read { .. } | Stmt::Fail { .. } => None,
+        Stmt::Read { .. } | Stmt::Wide { .. } | Stmt::Fail { .. } => None,
     };
     body.iter().filter_map(inner).max()
 }
@@ -84,7 +84,7 @@ fn best_inner_score(body: &[Stmt]) -> Option<i64> {
 fn lanes_fit(body: &[Stmt]) -> bool {
     fn walk(body: &[Stmt], declared: &mut Vec<crate::loops::Acc>) -> bool {
         body.iter().all(|statement| match statement {
-            Stmt::Fail { .. } | Stmt::Update { .. } => false,
+            Stmt::Wide { .. } | Stmt::Fail { .. } | Stmt::Update { .. } => false,
             Stmt::Accumulator { acc, .. } => {
                 declared.push(*acc);
                 true
@@ -127,7 +127,7 @@ fn visit_indices(body: &mut [Stmt], visit: &mut dyn FnMut(&mut Index)) {
                 visit_indices(otherwise, visit);
             }
             Stmt::Let { .. } | Stmt::Accumulator { .. } | Stmt::Reduce { .. } | Stmt::Set { .. } => {}
-            Stmt::Read { .. } | Stmt::Fail { .. } => {}
+            Stmt::Read { .. } | Stmt::Wide { .. } | Stmt::Fail { .. } => {}
         }
     }
 }
@@ -143,7 +143,7 @@ fn visit_accesses(body: &[Stmt], visit: &mut dyn FnMut(&Index)) {
                 visit_accesses(otherwise, visit);
             }
             Stmt::Let { .. } | Stmt::Accumulator { .. } | Stmt::Reduce { .. } | Stmt::Set { .. } => {}
-            Stmt::Read { .. } | Stmt::Fail { .. } => {}
+            Stmt::Read { .. } | Stmt::Wide { .. } | Stmt::Fail { .. } => {}
         }
     }
 }

@@ -113,3 +113,26 @@ fn casts_between_all_element_types() {
         }
     }
 }
+
+#[test]
+fn wide_functions_over_local_buffers() {
+    for function in UnaryOp::WIDE {
+        super::check(
+            &format!(
+                "kernel \"wide\" (b0: read f32[150], b1: write f32[300], b2: local f32[50], b3: local f32[50]) {{
+                   parallel i0 in 3 {{
+                     vector i1 in 50 {{ r0: f32 = load b0[50*i0 + i1] store b2[i1] = r0 store b3[i1] = r0 }}
+                     wide {function} b2[50]
+                     vector i2 in 50 {{
+                       r1: f32 = load b2[i2]
+                       r2: f32 = load b3[i2]
+                       store b1[100*i0 + i2] = r1
+                       store b1[100*i0 + i2 + 50] = r2
+                     }}
+                   }}
+                 }}"
+            ),
+            4.0,
+        );
+    }
+}

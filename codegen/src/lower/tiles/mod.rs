@@ -1,0 +1,185 @@
+//! Runs expensive functions a tile at a time.
+//!
+//! Emitted vectors are 128 bits wide; [`Stmt::Wide`] is as wide as the processor. So a vector loop with exponential
+//! functions and the like in it is cut into tiles that stay in the nearest cache, and each tile into phases: a phase
+//! computes the operands of wide functions into local buffers, the functions run over these, and the next phase goes
+//! on with the results. What a later phase needs of an earlier one is computed anew where that is cheap, and waits in
+//! a local buffer else. Stores and reductions stand in the last phase, in their order.
+
+mod phases;
+#[cfg(test)]
+mod tests;
+
+use crate::loops::{
+    Access, BufferId, CompareOp, Condition, Index, Kernel, LoopKind, Reg, Scalar, ScalarOp, Stmt, Var,
+};
+use phases::{Needs, Phases};
+use std::collections::BTreeMap;
+
+/// Elements of a tile: enough to make the calls cheap, few enough for several tiles to stay in the nearest cache.
+const TILE: usize = 256;
+/// Loops of fewer iterations stay as they are.
+const SHORTEST: usize = 32;
+
+/// Cuts the vector loops of a kernel where that pays.
+pub(super) fn tile(mut kernel: Kernel) -> Kernel {
+    let body = std::mem::take(&mut kernel.body);
+    let mut tiler = Tiler { kernel, buffers: Vec::new() };
+    let body = tiler.statements(body);
+    Kernel { body, ..tiler.kernel }
+}
+
+struct Tiler {
+    kernel: Kernel,
+    /// Local buffers, which loops share one after the other.
+    buffers: Vec<BufferId>,
+}
+
+impl Tiler {
+    fn statements(&mut self, body: Vec<Stmt>) -> Vec<Stmt> {
+        body.into_iter().flat_map(|statement| self.statement(statement)).collect()
+    }
+
+    fn statement(&mut self, statement: Stmt) -> Vec<Stmt> {
+        match statement {
+            Stmt::For { var, extent, kind, body } => {
+                let vector = matches!(kind, LoopKind::Vector | LoopKind::ParallelVector);
+                let phases = (vector && extent >= SHORTEST).then(|| Phases::of(&self.kernel, var, &body));
+                match phases.flatten() {
+                    Some(phases) => self.cut(&phases, extent, kind),
+                    None => vec![Stmt::For { var, extent, kind, body: self.statements(body) }],
+                }
+            }
+            Stmt::If { conditions, body, otherwise } => {
+                let (body, otherwise) = (self.statements(body), self.statements(otherwise));
+                vec![Stmt::If { conditions, body, otherwise }]
+            }
+            other => vec![other],
+        }
+    }
+
+    /// The tiles of a loop.
+    fn cut(&mut self, phases: &Phases, extent: usize, kind: LoopKind) -> Vec<Stmt> {
+        while self.buffers.len() < phases.waiting.len() {
+            let buffer = self.kernel.buffer("", Scalar::F32, TILE, Access::Local);
+            self.buffers.push(buffer);
+        }
+        if extent <= TILE {
+            return self.one(phases, &Index::default(), extent);
+        }
+        let (whole, rest) = (extent / TILE, extent % TILE);
+        let tile = self.kernel.variable();
+        let body = self.one(phases, &Index::default().plus(tile, TILE as i64), TILE);
+        let last = Index::constant((whole * TILE) as i64);
+        let rest = if rest > 0 { self.one(phases, &last, rest) } else { Vec::new() };
+        if kind == LoopKind::Vector {
+            let tiles = Stmt::For { var: tile, extent: whole, kind: LoopKind::Serial, body };
+            return std::iter::once(tiles).chain(rest).collect();
+        }
+        if rest.is_empty() {
+            return vec![Stmt::For { var: tile, extent: whole, kind: LoopKind::Parallel, body }];
+        }
+        let is_whole = Condition::Affine { index: Index::var(tile), op: CompareOp::Lt, bound: whole as i64 };
+        let body = vec![Stmt::If { conditions: vec![is_whole], body, otherwise: rest }];
+        vec![Stmt::For { var: tile, extent: whole + 1, kind: LoopKind::Parallel, body }]
+    }
+
+    /// The phases of one tile of `count` iterations from `start` on.
+    fn one(&mut self, phases: &Phases, start: &Index, count: usize) -> Vec<Stmt> {
+        let mut statements = Vec::new();
+        for phase in 0..=phases.last {
+            let var = self.kernel.variable();
+            let body = self.phase(phases, phase, start, var);
+            statements.push(Stmt::For { var, extent: count, kind: LoopKind::Vector, body });
+            for (slot, waiting) in phases.waiting.iter().enumerate() {
+                if let Some(function) = waiting.function.filter(|_| waiting.phase == phase) {
+                    statements.push(Stmt::Wide { function, buffer: self.buffers[slot], count });
+                }
+            }
+        }
+        statements
+    }
+
+    fn phase(&mut self, phases: &Phases, phase: usize, start: &Index, var: Var) -> Vec<Stmt> {
+        let position = start.clone().plus(var, 1);
+        let Needs { positions, slots } = &phases.needs[phase];
+        let mut renamed: BTreeMap<Reg, Reg> = BTreeMap::new();
+        let mut body = Vec::new();
+        for &slot in slots {
+            let reg = self.kernel.register(Scalar::F32);
+            renamed.insert(phases.waiting[slot].result, reg);
+            body.push(Stmt::Load { reg, buffer: self.buffers[slot], index: Index::var(var) });
+        }
+        for &at in positions {
+            let statement = self.renamed(&phases.body[at], phases.var, &position, &mut renamed);
+            body.push(statement);
+        }
+        for (slot, waiting) in phases.waiting.iter().enumerate() {
+            if waiting.phase == phase {
+                let value = rename(waiting.operand, &renamed);
+                body.push(Stmt::Store { buffer: self.buffers[slot], index: Index::var(var), value });
+            }
+        }
+        body
+    }
+
+    /// A statement with the loop's variable replaced, in registers of its own.
+    fn renamed(
+        &mut self,
+        statement: &Stmt,
+        var: Var,
+        position: &Index,
+        renamed: &mut BTreeMap<Reg, Reg>,
+    ) -> Stmt {
+        let place = |index: &Index, renamed: &BTreeMap<Reg, Reg>| substitute(index, var, position, renamed);
+        match statement {
+            Stmt::Let { reg, op, args } => {
+                let args = args.iter().map(|arg| rename(*arg, renamed)).collect();
+                let op = match op {
+                    ScalarOp::Index(index) => ScalarOp::Index(place(index, renamed)),
+                    other => other.clone(),
+                };
+                Stmt::Let { reg: self.fresh(*reg, renamed), op, args }
+            }
+            Stmt::Load { reg, buffer, index } => {
+                let index = place(index, renamed);
+                Stmt::Load { reg: self.fresh(*reg, renamed), buffer: *buffer, index }
+            }
+            Stmt::Store { buffer, index, value } => Stmt::Store {
+                buffer: *buffer,
+                index: place(index, renamed),
+                value: rename(*value, renamed),
+            },
+            Stmt::Reduce { acc, op, value } => {
+                Stmt::Reduce { acc: *acc, op: *op, value: rename(*value, renamed) }
+            }
+            other => unreachable!("phases hold no {other:?}"),
+        }
+    }
+
+    fn fresh(&mut self, reg: Reg, renamed: &mut BTreeMap<Reg, Reg>) -> Reg {
+        let fresh = self.kernel.register(self.kernel.type_of(reg));
+        renamed.insert(reg, fresh);
+        fresh
+    }
+}
+
+/// The new register of one that the loop defines; others are the same everywhere.
+fn rename(reg: Reg, renamed: &BTreeMap<Reg, Reg>) -> Reg {
+    renamed.get(&reg).copied().unwrap_or(reg)
+}
+
+fn substitute(index: &Index, var: Var, position: &Index, renamed: &BTreeMap<Reg, Reg>) -> Index {
+    let coefficient = index.coefficient(var);
+    let mut result = Index::constant(index.constant + coefficient * position.constant);
+    for (other, factor) in index.terms.iter().filter(|(other, _)| *other != var) {
+        result = result.plus(*other, *factor);
+    }
+    for (inner, factor) in &position.terms {
+        result = result.plus(*inner, coefficient * factor);
+    }
+    for (reg, factor) in &index.registers {
+        result = result.plus_register(rename(*reg, renamed), *factor);
+    }
+    result
+}
