@@ -2,7 +2,7 @@ use super::*;
 
 /// The error function by its series, and by the continued fraction of its complement.
 fn exact_erf(x: f64) -> f64 {
-    if x.is_nan() {
+    if x.is_nan() || x == 0.0 {
         return x;
     }
     let t = x.abs();
