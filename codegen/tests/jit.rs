@@ -388,12 +388,3 @@ fn loops() {
         }
     }
 }
-
-#[test]
-fn random_graphs() {
-    let options = gradc_ir::testing::RandomOptions { operations: 12, ..Default::default() };
-    for seed in 0..150 {
-        let (graph, inputs) = gradc_ir::testing::random_graph(seed, &options);
-        check_with(&graph, &inputs);
-    }
-}

@@ -5,7 +5,8 @@ use thiserror::Error;
 
 use super::evaluate::{Value, binary, cast, compare, constant, mul_add, unary};
 use super::{
-    Access, Buffer, BufferId, Condition, Index, Kernel, LoopKind, Scalar, ScalarOp, Stmt, UpdateOp, pack_status,
+    Access, Buffer, BufferId, Condition, Index, Kernel, LoopKind, Scalar, ScalarOp, Stmt, UpdateOp,
+    pack_status,
 };
 
 /// Why the interpreter stopped.

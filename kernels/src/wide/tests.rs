@@ -68,7 +68,10 @@ fn functions_are_within_some_units_in_the_last_place() {
             for (&x, &y) in from.iter().zip(&to) {
                 let wanted = exact(function, x as f64);
                 let signed = wanted == 0.0 && y == 0.0;
-                assert!(!signed || y.is_sign_negative() == wanted.is_sign_negative(), "{tier:?} {function:?}({x}) = {y}");
+                assert!(
+                    !signed || y.is_sign_negative() == wanted.is_sign_negative(),
+                    "{tier:?} {function:?}({x}) = {y}"
+                );
                 if wanted.is_nan() || (wanted as f32).is_infinite() {
                     assert!(y.is_nan() == wanted.is_nan(), "{tier:?} {function:?}({x}) = {y}");
                     assert!(wanted.is_nan() || y == wanted as f32, "{tier:?} {function:?}({x}) = {y}");

@@ -145,11 +145,9 @@ impl Tiler {
                 let index = place(index, renamed);
                 Stmt::Load { reg: self.fresh(*reg, renamed), buffer: *buffer, index }
             }
-            Stmt::Store { buffer, index, value } => Stmt::Store {
-                buffer: *buffer,
-                index: place(index, renamed),
-                value: rename(*value, renamed),
-            },
+            Stmt::Store { buffer, index, value } => {
+                Stmt::Store { buffer: *buffer, index: place(index, renamed), value: rename(*value, renamed) }
+            }
             Stmt::Reduce { acc, op, value } => {
                 Stmt::Reduce { acc: *acc, op: *op, value: rename(*value, renamed) }
             }

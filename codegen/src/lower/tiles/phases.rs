@@ -180,7 +180,9 @@ impl Phases {
             _ => 1,
         };
         let left = budget.checked_sub(own)?;
-        operands(&self.body[position]).iter().try_fold(left, |left, operand| self.budget_after(*operand, left))
+        operands(&self.body[position])
+            .iter()
+            .try_fold(left, |left, operand| self.budget_after(*operand, left))
     }
 }
 
