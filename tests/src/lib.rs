@@ -1,3 +1,4 @@
 //! What the tests of gradc as a whole stand on.
 
 pub mod gradients;
+pub mod scoreboard;

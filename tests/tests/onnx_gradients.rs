@@ -7,7 +7,7 @@
 //! conform in the same class, and every test that conforms must be listed: `GRADC_BLESS=1` adds to the list and changes
 //! classes, but never takes a test from it.
 
-use gradc_tests::gradients::{Class, Exchange, Outcome, compare_twins, examine};
+use gradc_tests::gradients::{Class, Exchange, Gradient, Outcome, compare_twins, examine};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -71,7 +71,15 @@ fn report(outcomes: &BTreeMap<String, Outcome>, pairs: usize) {
         match &outcome.class {
             Class::Failed(why) => writeln!(list, "failed   {name}: {why}").expect("a string takes all"),
             Class::Refused(why) => writeln!(list, "refused  {name}: {why}").expect("a string takes all"),
-            Class::Passed | Class::Kink | Class::Zero => {}
+            Class::Kink => {
+                let place = |gradient: &Gradient| {
+                    let elements: Vec<&usize> = gradient.kinks.keys().take(4).collect();
+                    (!elements.is_empty()).then(|| format!("{}{elements:?}", gradient.name))
+                };
+                let places: Vec<String> = outcome.gradients.iter().filter_map(place).collect();
+                writeln!(list, "kink     {name}: {}", places.join(" ")).expect("a string takes all");
+            }
+            Class::Passed | Class::Zero => {}
         }
     }
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("onnx-gradient.txt");
@@ -86,7 +94,7 @@ fn report(outcomes: &BTreeMap<String, Outcome>, pairs: usize) {
         count(|class| matches!(class, Class::Refused(_))),
         outcomes.len(),
     );
-    eprintln!("failed and refused ones are listed in {}", path.display());
+    eprintln!("those that failed, were refused or have kinks are listed in {}", path.display());
 }
 
 fn compare_with_manifest(outcomes: &BTreeMap<String, Outcome>) -> Vec<String> {

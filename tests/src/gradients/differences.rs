@@ -47,6 +47,9 @@ enum Side {
 pub fn slopes(around: &Around<'_>, weights: &[f64], step: f64) -> Slopes {
     let mut sum = Slopes::default();
     let mut resolution = 0.0;
+    // What cancels inside of a model leaves rounding errors of the size of its other outputs.
+    let weighted = around.here.iter().zip(weights).filter(|(_, weight)| **weight != 0.0);
+    let top = weighted.fold(0f64, |top, (value, _)| top.max(value.abs()));
     for (position, &weight) in weights.iter().enumerate() {
         let here = around.here[position];
         let ahead = around.ahead.map(|values| values[position]);
@@ -60,7 +63,10 @@ pub fn slopes(around: &Around<'_>, weights: &[f64], step: f64) -> Slopes {
             resolution += least * least;
             continue;
         }
-        let largest = ahead.iter().chain(&behind).fold(here.abs(), |largest, value| largest.max(value.abs()));
+        let largest = ahead
+            .iter()
+            .chain(&behind)
+            .fold(here.abs().max(top / NOISE), |largest, value| largest.max(value.abs()));
         let noise = NOISE * f64::EPSILON * largest / step;
         let right = side(here, ahead, step, noise);
         let left = match side(here, behind, step, noise) {

@@ -25,8 +25,9 @@ const ELEMENTS: usize = 256;
 const DIRECTIONS: usize = 8;
 /// Steps as powers of 2, in the order in which they are tried. A kink is one if it is still there at the smallest.
 /// The smallest ones are for the edges of domains.
-const STEPS: [i32; 7] = [-17, -21, SMALL, -13, -9, -40, -60];
+const STEPS: [i32; 7] = [-17, -21, SMALL, -13, LARGE, -40, -60];
 const SMALL: i32 = -25;
+const LARGE: i32 = -9;
 /// What rounding may hide, as a part of the gradient's size.
 const BLIND: f64 = 1e-4;
 /// Tests whose gradient in f32 is farther from that in f64, because almost all of its terms cancel, and how far.
@@ -145,7 +146,7 @@ fn differences(
                 complete = false;
                 gradients[position].kinks.insert(element, [low / size, high / size]);
             }
-            if jump {
+            if jump || expected.is_infinite() {
                 jumps.insert((position, element));
             }
             cosine[0] += low * expected / (size * size);
@@ -242,7 +243,7 @@ fn probes_of(gradient: &Gradient, tensor: usize, point: &[Vec<f64>]) -> Vec<Prob
         .collect()
 }
 
-/// Lines through all tensors; elements at which the function jumps have no slope across, and stay.
+/// Lines through all tensors; elements at which the function jumps or is infinitely steep stay.
 fn joint_probes(point: &[Vec<f64>], jumps: &BTreeSet<(usize, usize)>) -> Vec<Probe> {
     if point.iter().map(Vec::len).sum::<usize>() < 2 {
         return Vec::new();
@@ -289,45 +290,89 @@ fn judge(
     expected: f64,
     scale: f64,
 ) -> gradc::Result<Verdict> {
-    let (mut fault, mut hidden) = (None, None);
+    if expected.is_infinite() {
+        return steep(function, here, probe, expected);
+    }
+    let (mut fault, mut hidden, mut contradicted) = (None, None, None);
+    let (mut edge, mut kink) = (false, None);
     for exponent in STEPS {
-        let step = f64::from(exponent).exp2();
-        let mut at = |steps: f64| -> gradc::Result<Vec<f64>> {
-            let mut moved = here.tensors.clone();
-            for &(tensor, element, size) in &probe.steps {
-                moved[tensor][element] += steps * step * size;
-            }
-            let value = function.at(&moved)?;
-            Ok(value.unwrap_or_else(|| vec![f64::NAN; here.value.len()]))
-        };
-        let [half, whole] = [at(0.5)?, at(1.0)?];
-        let [half_behind, whole_behind] = [at(-0.5)?, at(-1.0)?];
-        let around =
-            Around { here: &here.value, ahead: [&half, &whole], behind: [&half_behind, &whole_behind] };
-        let slopes = slopes(&around, &function.cotangents, step);
+        if exponent < SMALL && (!edge || kink.is_some()) {
+            break;
+        }
+        let slopes = measure(function, here, probe, exponent)?;
+        edge |= slopes.kink && exponent == SMALL;
         if slopes.kink && exponent > SMALL {
             continue;
         }
         let largest = expected.abs().max(slopes.low.abs()).max(slopes.high.abs());
         let tolerance = RELATIVE * largest + CANCELLATION * slopes.size + FLOOR * scale + slopes.noise;
+        // A step that contradicts is only outdone by one which shows that its differences were wrong.
+        let outdone = |before: f64| (slopes.low - before).abs() > slopes.noise + RELATIVE * largest;
         if slopes.noise > BLIND * largest.max(scale) && largest > 0.0 {
             let noise = slopes.noise;
             hidden.get_or_insert(format!("gradient {expected:e} is hidden by rounding of {noise:e}"));
-        } else if expected >= slopes.low - tolerance && expected <= slopes.high + tolerance {
-            return Ok(Verdict { slopes, fault: None });
-        } else {
+        } else if expected < slopes.low - tolerance || expected > slopes.high + tolerance || expected.is_nan()
+        {
             let range = if slopes.kink {
                 format!("from {:e} to {:e}", slopes.low, slopes.high)
             } else {
+                contradicted.get_or_insert(slopes.low);
                 format!("{:e}", slopes.low)
             };
             fault.get_or_insert(format!(
                 "gradient {expected:e}, differences {range} with a step of 2^{exponent}"
             ));
+        } else if slopes.kink {
+            // What is smooth with a larger step is no kink, only rounding.
+            kink = contradicted.is_none().then_some(slopes);
+        } else if contradicted.is_none_or(outdone) {
+            let fault = match largest.max(scale) == 0.0 {
+                true => hidden_slope(function, here, probe)?,
+                false => None,
+            };
+            return Ok(Verdict { slopes, fault });
         }
+    }
+    if let Some(slopes) = kink {
+        return Ok(Verdict { slopes, fault: None });
     }
     let fault = fault.or(hidden).or_else(|| Some("differences with every step cross a kink".to_owned()));
     Ok(Verdict { slopes: Slopes::default(), fault })
+}
+
+/// Where nothing moves with a small step, and all gradients of a tensor are 0: what moves with a larger one.
+fn hidden_slope(function: &mut Function, here: &Point, probe: &Probe) -> gradc::Result<Option<String>> {
+    let slopes = measure(function, here, probe, LARGE)?;
+    let moves = !slopes.kink && slopes.low.abs() > slopes.noise;
+    Ok(moves.then(|| format!("gradient 0, differences {:e} with a step of 2^{LARGE}", slopes.low)))
+}
+
+/// An infinite gradient is right where the slope grows without bound as the step shrinks, as that of a root does.
+fn steep(function: &mut Function, here: &Point, probe: &Probe, expected: f64) -> gradc::Result<Verdict> {
+    let steepest = |slopes: Slopes| if expected > 0.0 { slopes.high } else { -slopes.low };
+    let (wide, near) = (measure(function, here, probe, -17)?, measure(function, here, probe, SMALL)?);
+    let (wide, near) = (steepest(wide), steepest(near));
+    let fault = format!("gradient {expected}, slopes {wide:e} with a step of 2^-17, {near:e} with 2^{SMALL}");
+    let fault = (!(wide > 0.0 && near > 8.0 * wide)).then_some(fault);
+    let slopes = Slopes { low: expected, high: expected, kink: true, ..Slopes::default() };
+    Ok(Verdict { slopes, fault })
+}
+
+/// The slopes along a line with a step of this power of 2.
+fn measure(function: &mut Function, here: &Point, probe: &Probe, exponent: i32) -> gradc::Result<Slopes> {
+    let step = f64::from(exponent).exp2();
+    let mut at = |steps: f64| -> gradc::Result<Vec<f64>> {
+        let mut moved = here.tensors.clone();
+        for &(tensor, element, size) in &probe.steps {
+            moved[tensor][element] += steps * step * size;
+        }
+        let value = function.at(&moved)?;
+        Ok(value.unwrap_or_else(|| vec![f64::NAN; here.value.len()]))
+    };
+    let [half, whole] = [at(0.5)?, at(1.0)?];
+    let [half_behind, whole_behind] = [at(-0.5)?, at(-1.0)?];
+    let around = Around { here: &here.value, ahead: [&half, &whole], behind: [&half_behind, &whole_behind] };
+    Ok(slopes(&around, &function.cotangents, step))
 }
 
 /// What is wrong with the gradient in f32.
