@@ -12,6 +12,9 @@ const GRADIENTS: [usize; 2] = [1255, 378];
 /// Files beside the manifests that are no figures.
 const OTHERS: [&str; 3] = ["types", "gradient", "requirements"];
 
+/// The most lines that a file of figures is shown with.
+const LONGEST: usize = 6;
+
 /// The element types that a node test's inputs, outputs and constants have.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Types {
@@ -104,7 +107,8 @@ pub fn page() -> String {
     page
 }
 
-/// What other suites wrote: a heading for each file, and its lines.
+/// What other suites wrote: a heading for each file, and its lines. A suite takes its place here by writing a small text
+/// file into the folder of the manifests when it is blessed.
 fn figures() -> String {
     let manifests: BTreeSet<&str> = SETS.iter().map(|(set, _)| *set).chain(OTHERS).collect();
     let entries = std::fs::read_dir(folder()).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -118,8 +122,17 @@ fn figures() -> String {
     for stem in stems {
         let title = stem.replace(['_', '-'], " ");
         writeln!(text, "\n## {}{}\n", title[..1].to_uppercase(), &title[1..]).expect("a string takes all");
-        for line in lines(&stem).iter().filter(|line| !line.trim().is_empty()) {
-            writeln!(text, "- {line}").expect("a string takes all");
+        let all = lines(&stem);
+        let all: Vec<&String> = all.iter().filter(|line| !line.trim().is_empty()).collect();
+        // Of a long table the last line, which is its sum.
+        let shown = if all.len() > LONGEST { &all[all.len() - 1..] } else { &all[..] };
+        for line in shown {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            writeln!(text, "- {}", words.join(" ")).expect("a string takes all");
+        }
+        if shown.len() < all.len() {
+            let link = format!("[all {} lines](../tests/conformance/{stem}.txt)", all.len());
+            writeln!(text, "- {link}").expect("a string takes all");
         }
     }
     text

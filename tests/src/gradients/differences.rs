@@ -59,7 +59,7 @@ pub fn slopes(around: &Around<'_>, weights: &[f64], step: f64) -> Slopes {
             continue;
         }
         if unchanged {
-            let least = weight * here * f64::EPSILON / step;
+            let least = weight * top * f64::EPSILON / step;
             resolution += least * least;
             continue;
         }

@@ -306,8 +306,8 @@ fn judge(
         }
         let largest = expected.abs().max(slopes.low.abs()).max(slopes.high.abs());
         let tolerance = RELATIVE * largest + CANCELLATION * slopes.size + FLOOR * scale + slopes.noise;
-        // A step that contradicts is only outdone by one which shows that its differences were wrong.
-        let outdone = |before: f64| (slopes.low - before).abs() > slopes.noise + RELATIVE * largest;
+        // A step that contradicts is only outdone by one which shows, beyond usual rounding, that it was too wide.
+        let outdone = |before: f64| (slopes.low - before).abs() > slopes.noise / 8.0;
         if slopes.noise > BLIND * largest.max(scale) && largest > 0.0 {
             let noise = slopes.noise;
             hidden.get_or_insert(format!("gradient {expected:e} is hidden by rounding of {noise:e}"));
