@@ -18,12 +18,14 @@ pub(super) fn shared<'b>(g: Expr<'b>, count: Expr<'b>) -> Expr<'b> {
     (g.cast(wide) / count.cast(wide)).cast(g.dtype())
 }
 
-/// The product of all others: those before times those after.
+/// The product of all others: those before times those after, either of which may be beyond what a small float holds.
 pub(super) fn product<'b>(x: Expr<'b>, axes: &[usize], g: Expr<'b>) -> Expr<'b> {
+    let dtype = x.dtype();
+    let (x, g) = (x.cast(wide(dtype)), g.cast(wide(dtype)));
     let shape = x.shape();
     let g = g.unreduce(&shape, axes);
     if let [axis] = axes {
-        return g * others(x, *axis);
+        return (g * others(x, *axis)).cast(dtype);
     }
     // Several axes become one, the last.
     let kept: Vec<usize> = (0..shape.rank()).filter(|axis| !axes.contains(axis)).collect();
@@ -32,7 +34,7 @@ pub(super) fn product<'b>(x: Expr<'b>, axes: &[usize], g: Expr<'b>) -> Expr<'b> 
     let flat: Shape = kept.iter().map(|&axis| shape[axis]).chain([count]).collect();
     let moved = x.transpose(&order);
     let others = others(moved.reshape(&flat), kept.len()).reshape(&moved.shape());
-    g * super::movement::transpose(&order, others)
+    (g * super::movement::transpose(&order, others)).cast(dtype)
 }
 
 fn others(x: Expr<'_>, axis: usize) -> Expr<'_> {
@@ -49,7 +51,7 @@ pub(super) fn running_sum(axis: usize, exclusive: bool, reverse: bool, g: Expr<'
 }
 
 /// `dx[k] = (product before k) * s[k]`, where `s[k] = g[k] + x[k+1] s[k+1]` (and, exclusive,
-/// `s[k] = g[k+1] + x[k+1] s[k+1]`): exact where elements are 0.
+/// `s[k] = g[k+1] + x[k+1] s[k+1]`): exact where elements are 0. Small floats are added up in a wide one.
 pub(super) fn running_product<'b>(
     x: Expr<'b>,
     axis: usize,
@@ -57,6 +59,8 @@ pub(super) fn running_product<'b>(
     reverse: bool,
     g: Expr<'b>,
 ) -> Expr<'b> {
+    let dtype = x.dtype();
+    let (x, g) = (x.cast(wide(dtype)), g.cast(wide(dtype)));
     let shape = x.shape();
     let order: Vec<usize> =
         std::iter::once(axis).chain((0..shape.rank()).filter(|&other| other != axis)).collect();
@@ -80,7 +84,8 @@ pub(super) fn running_product<'b>(
     };
     let operands = [x.builder().splat(&slice, 0.0), x.transpose(&order), g.transpose(&order)];
     let sums = x.builder().build(Op::Scan(scan), &operands.map(Expr::value)).project(1);
-    running(x, CumulativeOp::Prod, axis, true, reverse) * super::movement::transpose(&order, sums)
+    let before = running(x, CumulativeOp::Prod, axis, true, reverse);
+    (before * super::movement::transpose(&order, sums)).cast(dtype)
 }
 
 /// `y (g - sum(g y))`, and 0 on a line without a value (all -inf).

@@ -1,7 +1,7 @@
 //! Small floats: gradients that many terms make up are added in a wide type.
 
 use crate::harness::*;
-use gradc_ir::{Builder, DType, Literal, Op, ReduceOp, ScanOp, ScatterOp, Shape, TensorType};
+use gradc_ir::{Builder, CumulativeOp, DType, Literal, Op, ReduceOp, ScanOp, ScatterOp, Shape, TensorType};
 use std::sync::Arc;
 
 fn near(got: f64, wanted: f64, tolerance: f64) {
@@ -49,6 +49,32 @@ pub fn f16_scattered_ties() {
         target.scatter(0, ScatterOp::Max, index(builder, &[70_000], &[0; 70_000]), updates)
     });
     near(found[0][0], 1.0, 1e-2);
+}
+
+#[test]
+pub fn bf16_running_product_of_many() {
+    // The last of the terms of each sum would be lost from 256 on.
+    let ones = Literal::from_bytes(TensorType::new(DType::BF16, [1000]), [0x80, 0x3f].repeat(1000).into());
+    for reverse in [false, true] {
+        let found = gradient(&[ones.clone().unwrap()], &|builder, x| {
+            let op = CumulativeOp::Prod;
+            builder.build(Op::Cumulative { op, axis: 0, exclusive: false, reverse }, &[x[0].value()])
+        });
+        for (place, &found) in found[0].iter().enumerate() {
+            near(found, if reverse { place + 1 } else { 1000 - place } as f64, 4e-3);
+        }
+    }
+}
+
+#[test]
+pub fn f16_product_whose_parts_are_beyond_the_range_of_f16() {
+    let factors = [512.0, 512.0, 1.0 / 512.0, 1.0 / 512.0];
+    let bytes = factors.iter().flat_map(|&x| Literal::scalar_of(DType::F16, x).bytes().to_vec());
+    let x = Literal::from_bytes(TensorType::new(DType::F16, [4]), bytes.collect::<Vec<u8>>().into()).unwrap();
+    let found = gradient(&[x], &|_, x| x[0].reduce(ReduceOp::Prod, &[0]));
+    for (found, factor) in found[0].iter().zip(factors) {
+        near(*found, 1.0 / factor, 1e-3);
+    }
 }
 
 #[test]

@@ -6,5 +6,7 @@ mod common;
 mod famous;
 mod harness;
 mod kinks;
+mod matrix;
 #[path = "../../../gradc/tests/support/mod.rs"]
 mod support;
+mod torch;
