@@ -193,6 +193,11 @@ const TESTS: &[(&str, fn())] = &[
         loops::an_initial_carry_that_the_first_step_replaces_has_no_path,
     ),
     ("precision::f16_scattered_ties", precision::f16_scattered_ties),
+    ("precision::bf16_running_product_of_many", precision::bf16_running_product_of_many),
+    (
+        "precision::f16_product_whose_parts_are_beyond_the_range_of_f16",
+        precision::f16_product_whose_parts_are_beyond_the_range_of_f16,
+    ),
     ("precision::every_float_type", precision::every_float_type),
     ("structure::reductions", structure::reductions),
     ("structure::products_with_zeros", structure::products_with_zeros),

@@ -154,7 +154,20 @@ fn others() -> Vec<Family> {
     let fused = two([[0.4, 1.6]; 2], || {
         Box::new(|_, x| ((x[0] * x[1]).exp() + x[0].log() * (x[1] + 2.0).sqrt()).tanh() - x[0])
     });
+    // The bits of a float as an integer: negative where the float is.
+    let bitcast = one([-2.03, 1.97], || {
+        Box::new(|builder, x| {
+            let integer = match x[0].dtype() {
+                DType::F64 => DType::I64,
+                DType::F32 => DType::I32,
+                _ => DType::I16,
+            };
+            let bits = builder.build(Op::Bitcast(integer), &[x[0].value()]);
+            bits.lt(bits.splat(0.0)).select(x[0] * x[0], x[0] * 3.0)
+        })
+    });
     let families = [
+        ("bitcast", bitcast),
         ("select", select),
         ("cast", cast),
         ("tag", tag),
