@@ -211,6 +211,11 @@ impl Error {
     /// What to do about it, as one or two sentences.
     pub fn help(&self) -> String {
         match self {
+            Error::UnsupportedOperators { operators, .. } if operators.iter().all(makes_maps) => {
+                "it makes a map of a tensor: export the model without it (zipmap=False in skl2onnx), or cut the model \
+                 before it with --output"
+                    .to_owned()
+            }
             Error::UnsupportedOperators { supported_nodes, .. } => format!(
                 "cut the model before them with --output, or see gradc ops. Everything else ({}) is supported",
                 count(*supported_nodes, "node", "nodes")
@@ -473,4 +478,9 @@ fn dim_name(dim: Option<&str>, axis: usize) -> String {
 
 fn domain_name(domain: &str) -> String {
     if domain.is_empty() { "ai.onnx".to_owned() } else { Escaped(domain).to_string() }
+}
+
+/// Whether the operator turns a tensor into a map, which no tensor is.
+fn makes_maps(operator: &UnsupportedOperator) -> bool {
+    operator.domain == "ai.onnx.ml" && operator.op_type == "ZipMap"
 }

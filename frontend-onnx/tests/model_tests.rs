@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Models with operators that are not supported, by name.
-const REFUSED: &[&str] = &["tashkeel_int8"];
+const REFUSED: &[&str] = &[];
 
 #[test]
 fn models() {

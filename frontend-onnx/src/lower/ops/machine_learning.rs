@@ -4,7 +4,7 @@ use crate::Result;
 use crate::lower::{Context, Gradient, Operator, Outputs};
 use gradc_ir::{ArgOp, DType, DotDims, Expr, Literal, Op, ReduceOp, Shape};
 
-const DOMAIN: &str = "ai.onnx.ml";
+pub(super) const DOMAIN: &str = "ai.onnx.ml";
 
 pub(in crate::lower) const OPERATORS: &[Operator] = &[
     Operator::new("ArrayFeatureExtractor", 1, Gradient::Smooth, array_feature_extractor).of(DOMAIN),
@@ -16,7 +16,7 @@ pub(in crate::lower) const OPERATORS: &[Operator] = &[
 ];
 
 /// The operand as floats of 32 bits or more, with two axes: samples and features.
-fn samples<'b>(context: &Context<'_, 'b>) -> Result<Expr<'b>> {
+pub(super) fn samples<'b>(context: &Context<'_, 'b>) -> Result<Expr<'b>> {
     let x = floats(context)?;
     match x.shape()[..] {
         [features] => Ok(x.reshape(&Shape::new(&[1, features]))),
@@ -26,7 +26,7 @@ fn samples<'b>(context: &Context<'_, 'b>) -> Result<Expr<'b>> {
 }
 
 /// The operand; integers as f32.
-fn floats<'b>(context: &Context<'_, 'b>) -> Result<Expr<'b>> {
+pub(super) fn floats<'b>(context: &Context<'_, 'b>) -> Result<Expr<'b>> {
     let x = context.input(0)?;
     match x.dtype() {
         dtype if dtype.is_float() => Ok(x),
@@ -95,7 +95,17 @@ fn array_feature_extractor<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
 fn linear_regressor<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let targets = context.node.int("targets", 1)?;
     let scores = linear(context, usize::try_from(targets).ok())?;
-    Ok(vec![transformed(context, scores)?])
+    Ok(vec![of_regressor(context, scores)?])
+}
+
+/// The transformed scores of a regression. Runtimes transform none where there is one target, against the specification.
+pub(super) fn of_regressor<'b>(context: &Context<'_, 'b>, scores: Expr<'b>) -> Result<Expr<'b>> {
+    if scores.shape()[1] == 1 && context.node.string("post_transform", "NONE")? != "NONE" {
+        return Err(context
+            .node
+            .attribute_error("post_transform", "is read in two ways where there is one target"));
+    }
+    transformed(context, scores)
 }
 
 fn linear_classifier<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
@@ -169,7 +179,7 @@ fn linear<'b>(context: &Context<'_, 'b>, targets: Option<usize>) -> Result<Expr<
     }
 }
 
-fn transformed<'b>(context: &Context<'_, 'b>, scores: Expr<'b>) -> Result<Expr<'b>> {
+pub(super) fn transformed<'b>(context: &Context<'_, 'b>, scores: Expr<'b>) -> Result<Expr<'b>> {
     match context.node.string("post_transform", "NONE")? {
         "NONE" => Ok(scores),
         "LOGISTIC" => Ok(scores.sigmoid()),

@@ -43,7 +43,10 @@ mod signal;
 mod slice;
 mod softmax;
 mod spatial;
+mod support_vectors;
 mod suppression;
+mod tabular;
+mod tree_classes;
 mod trees;
 
 use super::Operator;
@@ -88,5 +91,8 @@ pub(super) const ALL: &[&[Operator]] = &[
     slice::OPERATORS,
     softmax::OPERATORS,
     suppression::OPERATORS,
+    support_vectors::OPERATORS,
+    tabular::OPERATORS,
+    tree_classes::OPERATORS,
     trees::OPERATORS,
 ];

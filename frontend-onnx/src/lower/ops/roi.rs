@@ -1,10 +1,61 @@
 //! Pooling of regions that are given at run time.
 
+use super::spatial::positive;
 use crate::lower::{Context, Gradient, Operator, Outputs};
-use gradc_ir::{DType, Expr, Literal, Shape};
+use gradc_ir::{DType, Expr, Literal, Shape, TensorType};
 
-pub(in crate::lower) const OPERATORS: &[Operator] =
-    &[Operator::new("RoiAlign", 10, Gradient::Piecewise, roi_align)];
+pub(in crate::lower) const OPERATORS: &[Operator] = &[
+    Operator::new("MaxRoiPool", 1, Gradient::Piecewise, max_roi_pool),
+    Operator::new("RoiAlign", 10, Gradient::Piecewise, roi_align),
+];
+
+/// The greatest element of each cell of each region; 0 where a cell lies outside of the input.
+fn max_roi_pool<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+    let (x, rois, node) = (context.float(0)?, context.float(1)?, context.node);
+    context.same_dtype(x, rois)?;
+    let (shape, cells) = (x.shape(), positive(node, "pooled_shape", 2)?);
+    let cells = node.required("pooled_shape", cells)?;
+    let regions = rois.shape().first().copied().unwrap_or(0);
+    if shape.rank() != 4 || rois.shape()[..] != [regions, 5] {
+        return Err(context.error(format_args!("regions of {} do not fit an input of {shape}", rois.shape())));
+    }
+    let scale = node.float("spatial_scale", 1.0)? as f64;
+    let column = |at: usize| rois.slice_axis(1, at, at + 1).reshape(&Shape::new(&[regions]));
+    let batch = context.guarded(column(0).cast(DType::I64), shape[0])?;
+    // Which elements of an axis belong to which cell of a region: [regions, cells, length]
+    let within = |low: usize, cells: usize, length: usize| -> crate::Result<Expr<'b>> {
+        // Halves are rounded away from zero.
+        let corner = |at: usize| {
+            let place = column(at) * scale;
+            place.sign() * (place.abs() + 0.5).floor()
+        };
+        let (start, end) = (corner(low), corner(low + 2));
+        let size = end - start + 1.0;
+        let size = size.max(size.splat(1.0)) / cells as f64;
+        let places = context.shape(&[regions, cells, length])?;
+        let counts = |axis: usize| {
+            context.builder().iota(TensorType::new(DType::I64, places.clone()), axis).cast(x.dtype())
+        };
+        let spread = |e: Expr<'b>| e.broadcast(&places, &[0]);
+        let first = (counts(1) * spread(size)).floor() + spread(start);
+        let last = -(-((counts(1) + 1.0) * spread(size))).floor() + spread(start);
+        Ok(counts(2).ge(first).and(counts(2).lt(last)))
+    };
+    let (rows, columns) = (within(2, cells[0], shape[2])?, within(1, cells[1], shape[3])?);
+    let picked = x.gather(0, batch);
+    let never =
+        |shape: &Shape| picked.builder().splat(&TensorType::new(x.dtype(), shape.clone()), f64::NEG_INFINITY);
+    let all = context.shape(&[regions, shape[1], shape[2], cells[1], shape[3]])?;
+    let by_column =
+        columns.broadcast(&all, &[0, 3, 4]).select(picked.broadcast(&all, &[0, 1, 2, 4]), never(&all));
+    let by_column = by_column.reduce_max(&[4]);
+    let all = context.shape(&[regions, shape[1], cells[0], shape[2], cells[1]])?;
+    let pooled =
+        rows.broadcast(&all, &[0, 2, 3]).select(by_column.broadcast(&all, &[0, 1, 3, 4]), never(&all));
+    let pooled = pooled.reduce_max(&[3]);
+    let empty = pooled.eq(pooled.splat(f64::NEG_INFINITY));
+    Ok(vec![empty.select(pooled.splat(0.0), pooled)])
+}
 
 fn roi_align<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let (x, rois, node) = (context.float(0)?, context.float(1)?, context.node);

@@ -1,9 +1,10 @@
 //! Ensembles of decision trees of `ai.onnx.ml`: all trees go down one level in each step of a loop.
 
+use super::machine_learning::of_regressor;
 use crate::Result;
 use crate::lower::{Context, Gradient, Operator, Outputs};
 use gradc_ir::{Builder, CompareOp, DType, Expr, Graph, Literal, Op, ReduceOp, ScanOp, Shape, TensorType};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 const DOMAIN: &str = "ai.onnx.ml";
@@ -15,7 +16,7 @@ pub(in crate::lower) const OPERATORS: &[Operator] = &[
 
 /// All nodes of all trees, leaves among them, one entry of each list for a node.
 #[derive(Default)]
-struct Forest {
+pub(super) struct Forest {
     features: Vec<i64>,
     thresholds: Vec<f64>,
     /// `None` for a leaf.
@@ -27,69 +28,32 @@ struct Forest {
     members: Vec<(usize, Vec<f64>)>,
     roots: Vec<i64>,
     /// What a leaf adds: node, target, weight.
-    weights: Vec<(usize, i64, f64)>,
+    pub weights: Vec<(usize, i64, f64)>,
 }
 
 fn tree_ensemble_regressor<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
-    let node = context.node;
-    let list = |name: &str| -> Result<&[i64]> { Ok(node.ints(name)?.unwrap_or_default()) };
-    let (trees, ids) = (list("nodes_treeids")?, list("nodes_nodeids")?);
-    let (features, modes) = (list("nodes_featureids")?, node.strings("nodes_modes")?.unwrap_or_default());
-    let values = node.floats("nodes_values")?.unwrap_or_default();
-    let children = [list("nodes_truenodeids")?, list("nodes_falsenodeids")?];
-    let count = ids.len();
-    let lengths =
-        [trees.len(), features.len(), modes.len(), values.len(), children[0].len(), children[1].len()];
-    if lengths.iter().any(|&length| length != count) {
-        return Err(context.error("the lists of nodes have different lengths"));
-    }
-    let missing = list("nodes_missing_value_tracks_true")?;
-    let places: BTreeMap<(i64, i64), usize> = (0..count).map(|at| ((trees[at], ids[at]), at)).collect();
-    let place = |tree: i64, id: i64| {
-        let missing = || context.error(format_args!("tree {tree} has no node {id}"));
-        places.get(&(tree, id)).copied().ok_or_else(missing)
+    let forest = Forest::of_tuples(context, "target")?;
+    let scores = forest.scores(context, forest.targets(context)?)?;
+    let base = numbers(context, "base_values")?;
+    let scores = match base.len() {
+        0 => scores,
+        count if count == scores.shape()[1] => {
+            let base = context.constant(Literal::new([count], &base)).cast(scores.dtype());
+            scores + base.broadcast(&scores.shape(), &[1])
+        }
+        count => {
+            return Err(context.node.attribute_error("base_values", format_args!("has {count} entries")));
+        }
     };
-    let mut forest =
-        Forest { thresholds: values.iter().map(|&value| value as f64).collect(), ..Forest::default() };
-    for at in 0..count {
-        let compare = match &modes[at][..] {
-            b"BRANCH_LEQ" => Some(CompareOp::Le),
-            b"BRANCH_LT" => Some(CompareOp::Lt),
-            b"BRANCH_GTE" => Some(CompareOp::Ge),
-            b"BRANCH_GT" => Some(CompareOp::Gt),
-            b"BRANCH_EQ" => Some(CompareOp::Eq),
-            b"BRANCH_NEQ" => Some(CompareOp::Ne),
-            b"LEAF" => None,
-            _ => return Err(node.attribute_error("nodes_modes", "holds a mode that is not known")),
-        };
-        for (side, targets) in forest.children.iter_mut().zip(children) {
-            let target = if compare.is_some() { place(trees[at], targets[at])? } else { at };
-            side.push(target as i64);
-        }
-        if at == 0 || trees[at] != trees[at - 1] {
-            forest.roots.push(at as i64);
-        }
-        forest.compares.push(compare);
-        forest.features.push(if compare.is_some() { features[at] } else { 0 });
-        forest.missing_is_true.push(missing.get(at).is_some_and(|&truth| truth != 0));
+    Ok(vec![of_regressor(context, scores)?])
+}
+
+/// A list of floats, or the tensor of doubles that may stand for it.
+pub(super) fn numbers(context: &Context<'_, '_>, name: &str) -> Result<Vec<f64>> {
+    if let Some(tensor) = context.node.tensor(&format!("{name}_as_tensor"))? {
+        return Ok(tensor.to_literal()?.to_f64());
     }
-    let (leaf_trees, leaf_ids) = (list("target_treeids")?, list("target_nodeids")?);
-    let (targets, weights) = (list("target_ids")?, node.floats("target_weights")?.unwrap_or_default());
-    if [leaf_trees.len(), leaf_ids.len(), targets.len()] != [weights.len(); 3] {
-        return Err(context.error("the lists of targets have different lengths"));
-    }
-    for at in 0..weights.len() {
-        forest.weights.push((place(leaf_trees[at], leaf_ids[at])?, targets[at], weights[at] as f64));
-    }
-    let scores = forest.scores(context)?;
-    match node.floats("base_values")? {
-        None | Some([]) => Ok(vec![scores]),
-        Some(base) if base.len() == scores.shape()[1] => {
-            let base = context.constant(Literal::new([base.len()], base)).cast(scores.dtype());
-            Ok(vec![scores + base.broadcast(&scores.shape(), &[1])])
-        }
-        Some(base) => Err(node.attribute_error("base_values", format_args!("has {} entries", base.len()))),
-    }
+    Ok(context.node.floats(name)?.unwrap_or_default().iter().map(|&value| value as f64).collect())
 }
 
 fn tree_ensemble<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
@@ -164,7 +128,8 @@ fn tree_ensemble<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
         forest.weights.push((at, target, weight));
     }
     forest.roots = list("tree_roots")?.to_vec();
-    Ok(vec![forest.scores(context)?])
+    let scores = forest.scores(context, forest.targets(context)?)?;
+    Ok(vec![transformed(context, scores)?])
 }
 
 /// The sets of numbers, each of which ends with a NaN.
@@ -176,21 +141,81 @@ fn member_sets(values: &[f64]) -> Vec<Vec<f64>> {
 }
 
 impl Forest {
-    /// `[samples, targets]`
-    fn scores<'b>(&self, context: &Context<'_, 'b>) -> Result<Expr<'b>> {
+    /// From lists with one entry for each node, and lists of what leaves add whose names start with `prefix`.
+    pub fn of_tuples(context: &Context<'_, '_>, prefix: &str) -> Result<Forest> {
         let node = context.node;
+        let list = |name: &str| -> Result<&[i64]> { Ok(node.ints(name)?.unwrap_or_default()) };
+        let (trees, ids) = (list("nodes_treeids")?, list("nodes_nodeids")?);
+        let (features, modes) = (list("nodes_featureids")?, node.strings("nodes_modes")?.unwrap_or_default());
+        let values = numbers(context, "nodes_values")?;
+        let children = [list("nodes_truenodeids")?, list("nodes_falsenodeids")?];
+        let count = ids.len();
+        let lengths =
+            [trees.len(), features.len(), modes.len(), values.len(), children[0].len(), children[1].len()];
+        if lengths.iter().any(|&length| length != count) {
+            return Err(context.error("the lists of nodes have different lengths"));
+        }
+        let missing = list("nodes_missing_value_tracks_true")?;
+        let places: BTreeMap<(i64, i64), usize> = (0..count).map(|at| ((trees[at], ids[at]), at)).collect();
+        let place = |tree: i64, id: i64| {
+            let missing = || context.error(format_args!("tree {tree} has no node {id}"));
+            places.get(&(tree, id)).copied().ok_or_else(missing)
+        };
+        let mut forest = Forest { thresholds: values, ..Forest::default() };
+        for at in 0..count {
+            let compare = match &modes[at][..] {
+                b"BRANCH_LEQ" => Some(CompareOp::Le),
+                b"BRANCH_LT" => Some(CompareOp::Lt),
+                b"BRANCH_GTE" => Some(CompareOp::Ge),
+                b"BRANCH_GT" => Some(CompareOp::Gt),
+                b"BRANCH_EQ" => Some(CompareOp::Eq),
+                b"BRANCH_NEQ" => Some(CompareOp::Ne),
+                b"LEAF" => None,
+                _ => return Err(node.attribute_error("nodes_modes", "holds a mode that is not known")),
+            };
+            for (side, targets) in forest.children.iter_mut().zip(children) {
+                let target = if compare.is_some() { place(trees[at], targets[at])? } else { at };
+                side.push(target as i64);
+            }
+            if at == 0 || trees[at] != trees[at - 1] {
+                forest.roots.push(at as i64);
+            }
+            forest.compares.push(compare);
+            forest.features.push(if compare.is_some() { features[at] } else { 0 });
+            forest.missing_is_true.push(missing.get(at).is_some_and(|&truth| truth != 0));
+        }
+        let distinct: BTreeSet<i64> = trees.iter().copied().collect();
+        if distinct.len() != forest.roots.len() || places.len() != count {
+            return Err(context.error("the nodes of a tree are scattered, or stand twice"));
+        }
+        let own = |name: &str| format!("{prefix}_{name}");
+        let (leaf_trees, leaf_ids) = (list(&own("treeids"))?, list(&own("nodeids"))?);
+        let (targets, weights) = (list(&own("ids"))?, numbers(context, &own("weights"))?);
+        if [leaf_trees.len(), leaf_ids.len(), targets.len()] != [weights.len(); 3] {
+            return Err(context.error("the lists of what leaves add have different lengths"));
+        }
+        for at in 0..weights.len() {
+            forest.weights.push((place(leaf_trees[at], leaf_ids[at])?, targets[at], weights[at]));
+        }
+        Ok(forest)
+    }
+
+    fn targets(&self, context: &Context<'_, '_>) -> Result<usize> {
+        match usize::try_from(context.node.int("n_targets", 1)?) {
+            Ok(targets) if targets > 0 => Ok(targets),
+            _ => Err(context.node.attribute_error("n_targets", "is not positive")),
+        }
+    }
+
+    /// The leaf that each sample reaches in each tree, `[samples, trees]`, and the type to compute in.
+    pub fn leaves<'b>(&self, context: &Context<'_, 'b>) -> Result<(Expr<'b>, DType)> {
         let x = context.input(0)?;
         let x = if x.dtype().is_float() { x } else { x.cast(context.float_type(DType::F32)) };
         let (samples, features) = match x.shape()[..] {
             [samples, features] => (samples, features),
             _ => return Err(context.error(format_args!("the input must have two axes, is {}", x.ty()))),
         };
-        let targets = match usize::try_from(node.int("n_targets", 1)?) {
-            Ok(targets) if targets > 0 => targets,
-            _ => return Err(node.attribute_error("n_targets", "is not positive")),
-        };
         let (count, trees) = (self.features.len(), self.roots.len());
-        context.table_size(&[count, targets])?;
         let widest = self.members.iter().map(|(_, set)| set.len()).max().unwrap_or(0);
         context.table_size(&[count, widest])?;
         if self.features.iter().any(|&feature| usize::try_from(feature).map_or(true, |f| f >= features)) {
@@ -210,16 +235,33 @@ impl Forest {
             carries: 1,
             reverse: false,
         };
-        let leaves = context.push(Op::Scan(scan), &[flat, start])?.project(0);
-        let mut table = vec![0.0; count * targets];
+        Ok((context.push(Op::Scan(scan), &[flat, start])?.project(0), x.dtype()))
+    }
+
+    /// For each leaf and target what `entry` makes of what the leaf adds so far; `start` where it adds nothing.
+    pub fn table<'b>(
+        &self,
+        context: &Context<'_, 'b>,
+        targets: usize,
+        start: f64,
+        entry: impl Fn(f64, f64) -> f64,
+    ) -> Result<Expr<'b>> {
+        let count = self.features.len();
+        let mut table = vec![start; context.table_size(&[count, targets])?];
         for &(leaf, target, weight) in &self.weights {
             let target = usize::try_from(target).ok().filter(|&target| target < targets);
             let target =
                 target.ok_or_else(|| context.error("a leaf adds to a target that does not exist"))?;
-            table[leaf * targets + target] += weight;
+            let place = &mut table[leaf * targets + target];
+            *place = entry(*place, weight);
         }
-        let table = context.constant(Literal::new([count, targets], &table)).cast(x.dtype());
-        let all = context.push(Op::Gather { axis: 0 }, &[table, leaves])?;
+        Ok(context.constant(Literal::new([count, targets], &table)))
+    }
+
+    /// What the leaves add up to, `[samples, targets]`.
+    fn scores<'b>(&self, context: &Context<'_, 'b>, targets: usize) -> Result<Expr<'b>> {
+        let node = context.node;
+        let (leaves, dtype) = self.leaves(context)?;
         let aggregate = match node.attribute("aggregate_function") {
             Some(crate::model::Attribute::Int(number)) => match number {
                 0 => "AVERAGE",
@@ -230,24 +272,21 @@ impl Forest {
             },
             _ => node.string("aggregate_function", "SUM")?,
         };
-        let scores = match aggregate {
-            "SUM" => all.sum(&[1]),
-            "AVERAGE" => all.mean(&[1]),
-            "MIN" => all.reduce(ReduceOp::Min, &[1]),
-            "MAX" => all.reduce(ReduceOp::Max, &[1]),
-            _ => return Err(node.attribute_error("aggregate_function", "is not known")),
+        let picked = |start: f64, entry: fn(f64, f64) -> f64| -> Result<Expr<'b>> {
+            let table = self.table(context, targets, start, entry)?.cast(dtype);
+            context.push(Op::Gather { axis: 0 }, &[table, leaves])
         };
-        match node.attribute("post_transform") {
-            None | Some(crate::model::Attribute::Int(0)) => Ok(scores),
-            Some(crate::model::Attribute::Int(_)) => {
-                Err(node.attribute_error("post_transform", "is not supported"))
-            }
-            Some(_) => match node.string("post_transform", "NONE")? {
-                "NONE" => Ok(scores),
-                "LOGISTIC" => Ok(scores.sigmoid()),
-                "SOFTMAX" => context.push(Op::Softmax { axis: 1 }, &[scores]),
-                _ => Err(node.attribute_error("post_transform", "is not supported")),
-            },
+        // Leaves that add nothing to a target do not count for its least and greatest.
+        let extreme = |op: ReduceOp, start: f64, entry: fn(f64, f64) -> f64| -> Result<Expr<'b>> {
+            let found = picked(start, entry)?.reduce(op, &[1]);
+            Ok(found.eq(found.splat(start)).select(found.splat(0.0), found))
+        };
+        match aggregate {
+            "SUM" => Ok(picked(0.0, |sum, weight| sum + weight)?.sum(&[1])),
+            "AVERAGE" => Ok(picked(0.0, |sum, weight| sum + weight)?.mean(&[1])),
+            "MIN" => extreme(ReduceOp::Min, f64::INFINITY, f64::min),
+            "MAX" => extreme(ReduceOp::Max, f64::NEG_INFINITY, f64::max),
+            _ => Err(node.attribute_error("aggregate_function", "is not known")),
         }
     }
 
@@ -312,5 +351,16 @@ impl Forest {
             holds = holds.or(missing);
         }
         holds.select(integers(&self.children[0]), integers(&self.children[1]))
+    }
+}
+
+/// The scores after the function that `post_transform` names, by text or by number.
+fn transformed<'b>(context: &Context<'_, 'b>, scores: Expr<'b>) -> Result<Expr<'b>> {
+    match context.node.attribute("post_transform") {
+        None | Some(crate::model::Attribute::Int(0)) => Ok(scores),
+        Some(crate::model::Attribute::Int(_)) => {
+            Err(context.node.attribute_error("post_transform", "is not supported"))
+        }
+        Some(_) => super::machine_learning::transformed(context, scores),
     }
 }
