@@ -12,8 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Models with operators that are not supported, by name.
-const REFUSED: &[&str] = &[];
+/// Models that hold their states in 8 bits: a state that rounds to the neighbouring number, because functions are
+/// approximated in another way, is off by one of 255 steps.
+const COARSE: &[(&str, f64)] = &[("tashkeel_int8", 1e-3)];
 
 #[test]
 fn models() {
@@ -38,9 +39,6 @@ fn models() {
                     let name = name.unwrap_or_default();
                     match run(&model, file, evaluated.contains(name.as_str())) {
                         Ok(words) => eprintln!("ok     {name}/{file}: {words}"),
-                        Err(words) if REFUSED.contains(&name.as_str()) && words.starts_with("GC0301") => {
-                            eprintln!("refused {name}/{file}: {words}");
-                        }
                         Err(words) => {
                             failures += 1;
                             eprintln!("FAILED {name}/{file}: {words}");
@@ -98,7 +96,12 @@ fn run(folder: &Path, file: &str, evaluate: bool) -> Result<String, String> {
             }
             let error = relative_error(&got.to_f64(), &wanted.to_f64());
             words += &format!("; {name} relative error {error:.1e}");
-            let tolerance = if got.dtype() == DType::F16 { 4e-3 } else { 1e-4 };
+            let coarse = COARSE.iter().find(|(coarse, _)| folder.ends_with(coarse));
+            let tolerance = match coarse {
+                Some((_, tolerance)) => *tolerance,
+                None if got.dtype() == DType::F16 => 4e-3,
+                None => 1e-4,
+            };
             if error.is_nan() || error > tolerance {
                 return Err(words);
             }
