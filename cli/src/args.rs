@@ -70,6 +70,7 @@ pub enum Command {
     Run(commands::run::Run),
     Grad(commands::grad::Grad),
     Check(commands::check::Check),
+    Bench(commands::bench::Bench),
     Demo(commands::demo::Demo),
     Completions(commands::completions::Completions),
 }

@@ -104,12 +104,18 @@ pub fn load_named(
 
 /// Fails early where the arrays could not be written: before anything is computed.
 pub fn check_output(path: &Path, no_clobber: bool) -> Result<()> {
+    if path.as_os_str() != "-" && !matches!(ending(path).as_str(), "npz" | "npy" | "safetensors") {
+        let file = path.display().to_string();
+        return Err(FormatError::Ending { file, endings: WRITABLE }.into());
+    }
+    check_place(path, no_clobber)
+}
+
+/// Fails early where a file could not be written, whatever is to be in it.
+pub fn check_place(path: &Path, no_clobber: bool) -> Result<()> {
     let file = path.display().to_string();
     if file == "-" {
         return Ok(());
-    }
-    if !matches!(ending(path).as_str(), "npz" | "npy" | "safetensors") {
-        return Err(FormatError::Ending { file, endings: WRITABLE }.into());
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
@@ -162,8 +168,13 @@ pub fn save_text(path: &Path, no_clobber: bool, text: &str) -> Result<()> {
     if path.as_os_str() == "-" {
         return terminal::write_out(text.as_bytes());
     }
+    save_bytes(path, no_clobber, text.as_bytes())
+}
+
+/// Writes a file; it appears complete or not at all.
+pub fn save_bytes(path: &Path, no_clobber: bool, bytes: &[u8]) -> Result<()> {
     let existing = if no_clobber { Existing::Keep } else { Existing::Replace };
-    Ok(write_atomically(path, existing, |file| file.write_all(text.as_bytes()))?)
+    Ok(write_atomically(path, existing, |file| file.write_all(bytes))?)
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> Failure {

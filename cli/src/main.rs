@@ -19,6 +19,10 @@ use std::panic;
 use std::process::ExitCode;
 use terminal::Terminal;
 
+/// `gradc bench` tells how often a run asks for memory.
+#[global_allocator]
+static HEAP: gradc::CountingHeap = gradc::CountingHeap;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let choice = match arguments.talk.color {
@@ -48,6 +52,7 @@ fn run(arguments: Arguments, terminal: &Terminal) -> Result<ExitCode> {
         Some(Command::Run(run)) => run.run(terminal),
         Some(Command::Grad(grad)) => grad.run(terminal),
         Some(Command::Check(check)) => check.run(terminal),
+        Some(Command::Bench(bench)) => bench.run(terminal),
         Some(Command::Demo(demo)) => demo.run(terminal),
         Some(Command::Completions(completions)) => completions.run(),
         None if arguments.version => commands::version::run(terminal),

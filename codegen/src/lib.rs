@@ -11,10 +11,12 @@ pub mod loops;
 mod lower;
 mod memory;
 pub mod program;
+mod work;
 
 pub use error::{CodegenError, RunError};
 pub use exec::{
     Aligned, CompileOptions, Executable, ObjectFile, ObjectOptions, Workspace, as_bytes, as_bytes_mut,
-    assembly, clif, compile, compile_with, define_program, from_bytes, from_bytes_mut, object,
+    assembly, baseline_clif, clif, compile, compile_with, define_program, from_bytes, from_bytes_mut, object,
 };
 pub use lower::lower;
+pub use work::Work;

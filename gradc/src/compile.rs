@@ -53,6 +53,7 @@ impl<'a> Compile<'a> {
                 level: 2,
                 passes: gradc_passes::Selection::default(),
                 threads: 1,
+                profile: false,
                 interpreter: false,
                 max_memory: None,
             },
@@ -128,6 +129,12 @@ impl<'a> Compile<'a> {
     /// Refuses to compile what would take more memory in a run: inputs, weights, outputs and all between.
     pub fn max_memory(mut self, bytes: usize) -> Self {
         self.settings.max_memory = Some(bytes);
+        self
+    }
+
+    /// Measures the time of each step of a run, which slows runs down a little: see [`Session::steps`].
+    pub fn profile(mut self, profile: bool) -> Self {
+        self.settings.profile = profile;
         self
     }
 

@@ -2,7 +2,7 @@
 
 use crate::goal::LABELS;
 use crate::{Error, Result};
-use gradc_codegen::{CodegenError, Executable, RunError, Workspace};
+use gradc_codegen::{CodegenError, CompileOptions, Executable, RunError, Workspace};
 use gradc_ir::{EvalError, Graph, Limits, Literal, Op, Origin};
 use gradc_kernels::Team;
 use gradc_passes::{Report, Selection, pipeline, run_passes};
@@ -15,6 +15,7 @@ pub(crate) struct Settings {
     pub level: u8,
     pub passes: Selection,
     pub threads: usize,
+    pub profile: bool,
     pub interpreter: bool,
     pub max_memory: Option<usize>,
 }
@@ -62,7 +63,8 @@ impl Function {
         let engine = if settings.interpreter {
             Engine::Interpreter
         } else {
-            let executable = gradc_codegen::compile(&optimized, settings.threads).map_err(refused)?;
+            let options = CompileOptions { threads: settings.threads, profile: settings.profile };
+            let executable = gradc_codegen::compile_with(&optimized, &options).map_err(refused)?;
             Engine::Native(Box::new(executable))
         };
         let times = [passed - started, passed.elapsed()];

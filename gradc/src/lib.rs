@@ -66,6 +66,7 @@ mod error;
 pub mod formats;
 mod goal;
 mod losses;
+mod measure;
 mod model;
 pub mod names;
 mod not_finite;
@@ -82,6 +83,7 @@ pub use compiled::{CompiledModel, In, InputInfo, Out, Role, TensorInfo, Warning}
 pub use emit::Emit;
 pub use error::{Error, Result};
 pub use losses::{Loss, LossKind, Wanted};
+pub use measure::StepReport;
 pub use model::{Declared, Initializer, Model, OperatorCount};
 pub use not_finite::{NotFinite, NotFiniteKind, NotFiniteSource};
 pub use object::ObjectFile;
@@ -93,5 +95,9 @@ pub use wrt::Wrt;
 pub use gradc_frontend_onnx::lower::{Gradient as GradientKind, OperatorInfo, operators};
 pub use gradc_frontend_onnx::model::{DataType, Dim};
 pub use gradc_frontend_onnx::{ExternalData, ReadOptions};
+pub use gradc_kernels::Team;
+/// Counting heap calls, and what the machine can do at best.
+pub use gradc_kernels::measure::{CountingHeap, Roof, RoofLevel, heap_calls};
+
 pub use gradc_ir::{DType, Element, Graph, Literal, Shape, TensorType};
 pub use gradc_passes::Report;

@@ -12,12 +12,12 @@ use gradc_ir::{DType, Element, Literal, TensorType};
 ///
 /// It can be sent to another thread, not shared. After the first run of each kind no run allocates.
 pub struct Session {
-    model: CompiledModel,
+    pub(crate) model: CompiledModel,
     inputs: Vec<Buffer>,
     results: Vec<Aligned>,
     /// Without gradients, with.
-    scratch: [Option<Scratch>; 2],
-    ran: Ran,
+    pub(crate) scratch: [Option<Scratch>; 2],
+    pub(crate) ran: Ran,
 }
 
 /// Where the elements of an input are.
@@ -30,7 +30,7 @@ enum Buffer {
 
 /// What the results hold.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Ran {
+pub(crate) enum Ran {
     Nothing,
     Forward,
     Gradients,

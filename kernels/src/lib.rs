@@ -10,7 +10,7 @@ mod conv;
 mod cpu;
 mod element;
 mod gemm;
-
+pub mod measure;
 mod simd;
 mod team;
 #[cfg(test)]

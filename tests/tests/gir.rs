@@ -6,6 +6,7 @@
 //! | `// grad: %w, %b` | the graph becomes that of its gradients, for a cotangent of each output (a new input) |
 //! | `// jit` | the compiled result is run |
 //! | `// loops` | the snapshot shows the kernels of the result |
+//! | `// clif` | the snapshot shows what Cranelift gets for them, for x86-64 with AVX2 and FMA; elsewhere that is not compared |
 //! | `// plan` | the snapshot shows the program of the result: steps and memory |
 //! | `// range: 0.5..2` | where the elements of float inputs lie; -2..2 without it |
 //! | `// error: text` | the graph must be refused with this message, and nothing else happens |
@@ -17,8 +18,8 @@
 mod common;
 
 use common::{difference, random_literal, run_compiled};
-use gradc_codegen::lower;
 use gradc_codegen::program::Step;
+use gradc_codegen::{baseline_clif, lower};
 use gradc_ir::testing::Random;
 use gradc_ir::{Builder, DType, Graph, Literal, Value, eval, inline, parse, print};
 use gradc_passes::{Gradient, Pass, by_name, names, simplify_counting, vjp};
@@ -72,6 +73,7 @@ struct Directives {
     grad: Vec<String>,
     jit: bool,
     loops: bool,
+    clif: bool,
     plan: bool,
     range: [f64; 2],
     error: Option<String>,
@@ -85,6 +87,7 @@ fn directives(text: &str) -> Outcome<Directives> {
         grad: Vec::new(),
         jit: false,
         loops: false,
+        clif: false,
         plan: false,
         range: [-2.0, 2.0],
         error: None,
@@ -104,6 +107,7 @@ fn directives(text: &str) -> Outcome<Directives> {
             "grad" => found.grad = list().map(|name| name.trim_start_matches('%').to_string()).collect(),
             "jit" => found.jit = true,
             "loops" => found.loops = true,
+            "clif" => found.clif = true,
             "plan" => found.plan = true,
             "range" => {
                 let bounds: Option<Vec<f64>> = rest.split("..").map(|bound| bound.parse().ok()).collect();
@@ -177,6 +181,10 @@ fn check(file: &Path) -> Outcome<()> {
                 return Err(format!("compiled for {threads} threads: {difference}\n{graph}"));
             }
         }
+    }
+    if asked.clif && !cfg!(target_arch = "x86_64") {
+        eprintln!("{}: 1 snapshot not compared: this machine has no x86-64 code", stem(file));
+        return Ok(());
     }
     accept(file, &snapshot(&graph, &asked)?);
     Ok(())
@@ -263,7 +271,7 @@ fn check_gradient(graph: &Graph, gradient: &Graph, names: &[String], inputs: &[L
 /// What is compared with the accepted result: the graph, its kernels, its program.
 fn snapshot(graph: &Graph, asked: &Directives) -> Outcome<String> {
     let mut text = graph.to_string();
-    if asked.loops || asked.plan {
+    if asked.loops || asked.clif || asked.plan {
         let program = lower(graph, 1).map_err(|error| error.to_string())?;
         // The memory that matrix kernels pack into depends on the CPU.
         let packs = |step: &Step| matches!(step, Step::Gemm { .. } | Step::Conv { .. });
@@ -272,6 +280,10 @@ fn snapshot(graph: &Graph, asked: &Directives) -> Outcome<String> {
         }
         if asked.loops {
             program.kernels.iter().for_each(|kernel| text += &format!("\n\n{kernel}"));
+        }
+        if asked.clif {
+            let clif = baseline_clif(&program).map_err(|error| error.to_string())?;
+            text += &format!("\n\n{}", clif.trim_end());
         }
         if asked.plan {
             text += &format!("\n\n{program}");

@@ -14,7 +14,7 @@ use gradc::{Compile, CompiledModel, Emit};
 use gradc_frontend_onnx::error::{Escaped, Quoted};
 use serde_json::json;
 use std::cell::RefCell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Compile a model and report on passes, kernels, memory and time; write what the compiler made
@@ -24,7 +24,8 @@ use std::process::ExitCode;
     after_long_help = "Examples:
   gradc compile resnet18.onnx --dim N=1
   gradc compile mlp.onnx --dim N=1 --target logits:argmax --wrt inputs --time-passes
-  gradc compile mlp.onnx --dim N=1 --emit ir,loops,mem -o artefacts/"
+  gradc compile mlp.onnx --dim N=1 --emit ir,loops,mem -o artefacts/
+  gradc compile mlp.onnx --dim N=1 --target logits:argmax --emit obj -o mlp.o"
 )]
 pub struct CompileCommand {
     #[command(flatten)]
@@ -37,7 +38,7 @@ pub struct CompileCommand {
     pub goal: GoalArguments,
     #[command(flatten)]
     pub build: BuildArguments,
-    /// Write forms of the program: ir, ir-opt, loops, mem, clif, asm, dot
+    /// Write forms of the program: ir, ir-opt, loops, mem, clif, asm, dot; or obj, an object file and its C header
     #[arg(long, value_name = "FORM,...", value_delimiter = ',', help_heading = "Compile")]
     pub emit: Vec<String>,
     /// Print the graph after this pass to standard error, such as --print-after simplify
@@ -46,8 +47,8 @@ pub struct CompileCommand {
     /// List the passes with their times
     #[arg(long, help_heading = "Compile")]
     pub time_passes: bool,
-    /// Write the forms to files in this folder instead of standard output
-    #[arg(short, long, value_name = "DIR", help_heading = "Output")]
+    /// Write the forms to files in this folder instead of standard output; of obj, the object file to write
+    #[arg(short, long, value_name = "DIR|FILE.o", help_heading = "Output")]
     pub output: Option<PathBuf>,
     /// Keep files that exist
     #[arg(long, help_heading = "Output")]
@@ -57,13 +58,16 @@ pub struct CompileCommand {
 impl CompileCommand {
     pub fn run(self, terminal: &Terminal) -> Result<ExitCode> {
         let limits = Limits::default();
-        let forms = self.emit.iter().map(|name| form(name)).collect::<Result<Vec<Emit>>>()?;
+        let texts = self.emit.iter().filter(|name| *name != OBJECT);
+        let forms = texts.map(|name| form(name)).collect::<Result<Vec<Emit>>>()?;
+        let object = self.object_path(forms.is_empty())?;
         let passes = Compile::passes(3);
         if let Some(unknown) = self.print_after.iter().find(|name| !passes.contains(&name.as_str())) {
             let help = format!("the passes are {}", passes.join(", "));
             return Err(Failure::usage(format!("there is no pass {}", Quoted(unknown)), help));
         }
-        if let Some(folder) = self.output.as_ref().filter(|folder| !folder.is_dir()) {
+        let folder = self.output.as_ref().filter(|output| object.as_ref() != Some(output));
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
             let what = format!("{} is no folder", folder.display());
             return Err(Failure::new("GC0801", what, format!("mkdir -p {}", folder.display())));
         }
@@ -101,11 +105,38 @@ impl CompileCommand {
                 None => terminal::write_out(text.as_bytes())?,
             }
         }
+        if let Some(path) = object {
+            let header = path.with_extension("h");
+            let file = compiled.object(&identifier(&path))?;
+            arrays::save_bytes(&path, self.no_clobber, &file.object)?;
+            arrays::save_text(&header, self.no_clobber, &file.header)?;
+            written.extend([path, header].map(|path| path.display().to_string()));
+        }
         if self.output.is_none() && !self.emit.is_empty() {
             return Ok(ExitCode::SUCCESS);
         }
         self.report(terminal, &compiled, &written)?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Where the object file goes, if there is to be one; `alone` if no other form is wanted.
+    fn object_path(&self, alone: bool) -> Result<Option<PathBuf>> {
+        if !self.emit.iter().any(|name| name == OBJECT) {
+            return Ok(None);
+        }
+        match &self.output {
+            Some(folder) if folder.is_dir() => {
+                let stem = self.model.model.file_stem().unwrap_or_default();
+                Ok(Some(folder.join(stem).with_extension("o")))
+            }
+            Some(file) if alone && file.extension().is_some_and(|ending| ending == "o") => {
+                Ok(Some(file.clone()))
+            }
+            Some(_) | None => {
+                let what = "an object file is no text, and comes with a header";
+                Err(Failure::usage(what, "say where: --emit obj -o model.o, or -o with a folder"))
+            }
+        }
     }
 
     fn report(&self, terminal: &Terminal, compiled: &CompiledModel, written: &[String]) -> Result<()> {
@@ -179,6 +210,17 @@ impl CompileCommand {
     }
 }
 
+/// The name of the form that is no text.
+const OBJECT: &str = "obj";
+
+/// The stem of a file as a C identifier.
+fn identifier(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    let name: String = stem.chars().map(plain).collect();
+    if name.starts_with(|c: char| c.is_ascii_digit()) { format!("m{name}") } else { name }
+}
+
 fn eprint_all(text: &str) {
     use std::io::Write;
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
@@ -186,7 +228,7 @@ fn eprint_all(text: &str) {
 
 fn form(name: &str) -> Result<Emit> {
     Emit::parse(name).ok_or_else(|| {
-        let known: Vec<&str> = Emit::ALL.into_iter().map(Emit::name).collect();
+        let known: Vec<&str> = Emit::ALL.into_iter().map(Emit::name).chain([OBJECT]).collect();
         Failure::usage(
             format!("{} is no form of a program", Quoted(name)),
             format!("the forms are {}", known.join(", ")),

@@ -1,5 +1,6 @@
 //! The `gradc` command from outside: what it prints, writes and returns.
 
+mod bench;
 mod commands;
 mod demo;
 mod folder;

@@ -9,6 +9,7 @@ use crate::loops::Kernel;
 use crate::lower::lower;
 use crate::program::{Origins, Program};
 use crate::{CodegenError, RunError};
+use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{Linkage, Module, default_libcall_names};
 use gradc_ir::{Graph, TensorType};
@@ -104,19 +105,24 @@ pub fn define_program<M: Module>(
 
 /// The kernels of a program as Cranelift's input for this machine, before its optimizations.
 pub fn clif(program: &Program) -> Result<String, CodegenError> {
-    kernel_texts(program, emit::clif_text)
+    kernel_texts(program, emit::host_isa(IsaOptions::jit())?, emit::clif_text)
+}
+
+/// As [`clif`], for a fixed set of features of this architecture: the same text whatever the model of the processor.
+pub fn baseline_clif(program: &Program) -> Result<String, CodegenError> {
+    kernel_texts(program, emit::baseline_isa(IsaOptions::jit())?, emit::clif_text)
 }
 
 /// The kernels of a program as assembly of this machine.
 pub fn assembly(program: &Program) -> Result<String, CodegenError> {
-    kernel_texts(program, emit::assembly_text)
+    kernel_texts(program, emit::host_isa(IsaOptions::jit())?, emit::assembly_text)
 }
 
 fn kernel_texts(
     program: &Program,
+    isa: OwnedTargetIsa,
     print: impl Fn(&mut dyn Module, &Kernel) -> Result<String, EmitError>,
 ) -> Result<String, CodegenError> {
-    let isa = emit::host_isa(IsaOptions::jit())?;
     let mut builder = JITBuilder::with_isa(isa, default_libcall_names());
     emit::register_runtime(&mut builder);
     let mut module = JITModule::new(builder);
