@@ -54,7 +54,9 @@ fn onnx_tests() {
         eprintln!("skipped: GRADC_ONNX_TESTS does not name the folders of ONNX's tests");
         return;
     };
-    let faults: Vec<String> = folders.split(':').flat_map(|folder| check_folder(Path::new(folder))).collect();
+    // The light models lie there in another form: `onnx_light` runs them.
+    let folders = folders.split(':').map(Path::new).filter(|folder| !folder.ends_with("light"));
+    let faults: Vec<String> = folders.flat_map(check_folder).collect();
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 

@@ -27,7 +27,7 @@ impl Case {
         for (position, input) in model.inputs().into_iter().enumerate() {
             let path = folder.join(format!("test_data_set_0/input_{position}.pb"));
             let bytes = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-            let tensor = read_tensor_proto(bytes).and_then(|tensor| tensor.to_literal());
+            let tensor = read_tensor_proto(bytes).and_then(|tensor| tensor.to_held());
             let value = tensor.map_err(|error| format!("{}: {}: {error}", input.name, error.code()))?;
             inputs.push((input.name, value));
         }

@@ -29,7 +29,7 @@ pub struct Slopes {
     pub size: f64,
     /// Whether some output has a kink, a jump or the edge of its domain at the point.
     pub kink: bool,
-    /// Whether some output jumps at the point.
+    /// Whether some output jumps at the point, or has no value to one side of it.
     pub jump: bool,
 }
 
@@ -98,7 +98,7 @@ pub fn slopes(around: &Around<'_>, weights: &[f64], step: f64) -> Slopes {
         sum.noise += weight.abs() * noise;
         sum.size += weight.abs() * low.abs().max(high.abs());
         sum.kink |= kink;
-        sum.jump |= matches!(left, Side::Jump(_)) || matches!(right, Side::Jump(_));
+        sum.jump |= [left, right].iter().any(|side| !matches!(side, Side::Slope(_)));
     }
     // What does not change may change by less than can be told.
     sum.noise += resolution.sqrt();
