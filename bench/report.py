@@ -126,7 +126,8 @@ def write(kept, document):
         "(at least 1e-3 of the norm), `fails` raises an error, `–` cannot do it or was not measured.",
         "- `gradc` is timed by `gradc bench` (a call of the library, in a fresh process each round); the others by a call from Python.",
         "- `torch` is eager; `torch.compile` compiles the loss; `jax` is `jit(value_and_grad)` of the same ONNX graph; `onnxruntime` computes no gradients.",
-        "- There is no training step here: gradc has none yet.", "",
+        "- There is no training step here: gradc has none yet.",
+        *([f"- **This run**: {kept['note']}"] if kept.get("note") else []), "",
     ]
     for threads in all_threads:
         title = "1 thread, on one core" if threads == 1 else f"{threads} threads"
