@@ -125,6 +125,9 @@ fn random_graphs_keep_their_meaning() {
             if seed >= first + count {
                 return;
             }
+            if seed > first && (seed - first).is_multiple_of(1000) {
+                eprintln!("{} seeds, {:.0} s", seed - first, start.elapsed().as_secs_f64());
+            }
             for (case, properties) in cases(seed) {
                 tally.graphs.fetch_add(1, Ordering::Relaxed);
                 let Some(broken) = properties.iter().find(|property| property.check(&case, &tally).is_err())
