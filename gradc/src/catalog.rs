@@ -60,6 +60,7 @@ impl<'m> Catalog<'m> {
         for input in graph.required_inputs() {
             let float = match &input.ty {
                 ValueType::Tensor { element, .. } => is_float(*element),
+                ValueType::Sequence(_) | ValueType::Optional(_) => false,
                 ValueType::Other(_) | ValueType::Unknown => false,
             };
             catalog.tensors.insert(&input.name, Kind::Input { float });

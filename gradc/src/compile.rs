@@ -73,6 +73,13 @@ impl<'a> Compile<'a> {
         self
     }
 
+    /// Says that an input is a sequence without elements, or an optional without one. Elements of other sequences are
+    /// inputs of their own, called `name[0]`, `name[1]` and so on, as many as are given a shape.
+    pub fn empty_input(mut self, input: impl Into<String>) -> Self {
+        self.lower.empty_inputs.insert(input.into());
+        self
+    }
+
     /// Fixes the value of an input when compiling: shapes and branches may depend on it, and it is no input of what
     /// is compiled.
     pub fn input_value(mut self, input: impl Into<String>, value: Literal) -> Self {

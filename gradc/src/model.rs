@@ -158,7 +158,9 @@ impl Model {
         let mut symbols = Vec::new();
         for dim in self.onnx().graph.required_inputs().filter_map(|input| match &input.ty {
             ValueType::Tensor { dims, .. } => dims.as_ref(),
-            ValueType::Other(_) | ValueType::Unknown => None,
+            ValueType::Sequence(_) | ValueType::Optional(_) | ValueType::Other(_) | ValueType::Unknown => {
+                None
+            }
         }) {
             for dim in dim {
                 if let Dim::Symbol(symbol) = dim
@@ -238,6 +240,8 @@ impl Declared {
             ValueType::Tensor { element, dims } => {
                 Declared { name, dtype: *element, dims: dims.clone(), other: None }
             }
+            ValueType::Sequence(_) => Declared { name, dtype: None, dims: None, other: Some("sequence") },
+            ValueType::Optional(_) => Declared { name, dtype: None, dims: None, other: Some("optional") },
             ValueType::Other(other) => Declared { name, dtype: None, dims: None, other: Some(other) },
             ValueType::Unknown => Declared { name, dtype: None, dims: None, other: None },
         }

@@ -8,9 +8,12 @@
 //! passes must be listed: `GRADC_BLESS=1` writes the list anew. All others are listed with the reason in a file whose
 //! path is printed.
 
+#[path = "common/lists.rs"]
+mod lists;
+
 use gradc::{Compile, Model};
-use gradc_frontend_onnx::model::{DataType, read_tensor_proto};
 use gradc_ir::Literal;
+use lists::{Data, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -130,14 +133,29 @@ fn run_all(folder: &Path) -> BTreeMap<String, Outcome> {
 }
 
 fn run(folder: &Path) -> Outcome {
-    let (Ok(inputs), Ok(expected)) = (tensors(folder, "input"), tensors(folder, "output")) else {
-        return Outcome::Refused("the data holds elements that are no plain numbers".to_string());
+    let model = match Model::load(folder.join("model.onnx")) {
+        Ok(model) => model,
+        Err(error) => return Outcome::Refused(format!("{}: {error}", error.code())),
     };
-    let inputs: Vec<Literal> = inputs.into_iter().map(|(literal, _)| literal).collect();
-    let outputs = match outputs(folder, &inputs) {
+    let graph = &model.onnx().graph;
+    let (required, declared): (Vec<_>, Vec<_>) =
+        (graph.required_inputs().collect(), graph.outputs.iter().collect());
+    let path = |kind: &str, position: usize| folder.join(format!("test_data_set_0/{kind}_{position}.pb"));
+    let inputs = lists::read(|position| path("input", position), &required);
+    let expected = lists::read(|position| path("output", position), &declared);
+    let (inputs, expected) = match (inputs, expected) {
+        (Ok(inputs), Ok(expected)) => (inputs, flat(expected)),
+        (Err(why), _) | (_, Err(why)) => {
+            let unsupported = model.unsupported();
+            let operator = unsupported.first().map(|operator| format!("GC0301: {operator} is not supported"));
+            return Outcome::Refused(operator.unwrap_or(why));
+        }
+    };
+    let outputs = match outputs(&model, &inputs) {
         Ok(outputs) => outputs,
         Err(error) => return Outcome::Refused(format!("{}: {error}", error.code())),
     };
+    let inputs: Vec<Literal> = flat(inputs).into_iter().map(|(literal, _)| literal).collect();
     if outputs.len() != expected.len() {
         return Outcome::Failed(format!("{} outputs, expected {}", outputs.len(), expected.len()));
     }
@@ -173,16 +191,29 @@ fn random(inputs: &[Literal], outputs: &[Tensor], expected: &[Tensor]) -> Option
     (0..y.len()).find(|&at| !fits(at)).map(|at| format!("at {at}: {} became {}", x[at], y[at]))
 }
 
-fn outputs(folder: &Path, inputs: &[Literal]) -> gradc::Result<Vec<Tensor>> {
-    let model = Model::load(folder.join("model.onnx"))?;
-    let names: Vec<String> = model.inputs().into_iter().map(|input| input.name).collect();
-    let mut compile = Compile::new(&model).forward_only();
-    for (name, value) in names.iter().zip(inputs) {
+fn flat(data: Vec<(String, Data)>) -> Vec<Tensor> {
+    let tensors = data.into_iter().flat_map(|(_, data)| match data {
+        Data::Tensors(tensors) => tensors,
+        Data::Nothing => Vec::new(),
+    });
+    tensors.map(|(_, tensor)| tensor).collect()
+}
+
+fn outputs(model: &Model, inputs: &[(String, Data)]) -> gradc::Result<Vec<Tensor>> {
+    let mut compile = Compile::new(model).forward_only();
+    let mut given = Vec::new();
+    for (name, data) in inputs {
+        match data {
+            Data::Tensors(tensors) => given.extend(tensors),
+            Data::Nothing => compile = compile.empty_input(name),
+        }
+    }
+    for (name, (value, _)) in &given {
         compile = compile.input_hint(name, value.clone());
     }
     let compiled = compile.build()?;
     let mut session = compiled.session();
-    for (name, value) in names.iter().zip(inputs) {
+    for (name, (value, _)) in &given {
         if compiled.inputs().iter().any(|input| input.name == *name) {
             session.set_literal(name, value)?;
         }
@@ -190,21 +221,6 @@ fn outputs(folder: &Path, inputs: &[Literal]) -> gradc::Result<Vec<Tensor>> {
     session.run()?;
     let outputs = compiled.outputs().iter();
     outputs.map(|output| Ok((session.output_literal(&output.name)?, compiled.code(&output.name)))).collect()
-}
-
-/// A tensor, and what its elements are codes of.
-type Tensor = (Literal, Option<DataType>);
-
-fn tensors(folder: &Path, kind: &str) -> Result<Vec<Tensor>, gradc_frontend_onnx::Error> {
-    let path = |position: usize| folder.join(format!("test_data_set_0/{kind}_{position}.pb"));
-    (0..)
-        .map(path)
-        .take_while(|path| path.is_file())
-        .map(|path| {
-            let tensor = read_tensor_proto(std::fs::read(path).expect("the tensor can be read"))?;
-            Ok((tensor.to_held()?, tensor.dtype().as_code()))
-        })
-        .collect()
 }
 
 fn name(path: &Path) -> String {

@@ -67,6 +67,10 @@ impl<'a, 'b> Context<'a, 'b> {
         let Some(name) = self.node.input(position) else { return Ok(None) };
         match self.lowering.values.get(name) {
             Some(Bound::Tensor(tensor)) => Ok(Some(self.builder().expr(tensor.value))),
+            Some(Bound::Sequence(_)) => Err(self.error(format_args!("input {position} is a sequence"))),
+            Some(Bound::Nothing) => {
+                Err(self.error(format_args!("input {position} is an optional without an element")))
+            }
             None => Err(self.error(format_args!("input {} is defined nowhere", crate::error::Quoted(name)))),
         }
     }

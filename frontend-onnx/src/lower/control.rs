@@ -64,7 +64,23 @@ impl<'b> Lowering<'b> {
 
     fn choose(&self, node: &Node, condition: Expr<'b>, then: Bound, otherwise: Bound) -> Result<Bound> {
         let context = Context::new(self, node);
-        let (Bound::Tensor(then), Bound::Tensor(otherwise)) = (then, otherwise);
+        let (then, otherwise) = match (then, otherwise) {
+            (Bound::Tensor(then), Bound::Tensor(otherwise)) => (then, otherwise),
+            (Bound::Sequence(then), Bound::Sequence(otherwise)) if then.len() == otherwise.len() => {
+                let chosen = then.into_iter().zip(otherwise).map(|(then, otherwise)| {
+                    let chosen =
+                        self.choose(node, condition, Bound::Tensor(then), Bound::Tensor(otherwise))?;
+                    chosen.tensor().ok_or_else(|| node.error("a choice of tensors is one"))
+                });
+                return Ok(Bound::Sequence(chosen.collect::<Result<_>>()?));
+            }
+            (Bound::Nothing, Bound::Nothing) => return Ok(Bound::Nothing),
+            _ => {
+                return Err(node.error(
+                    "the condition is known at run time only, and the branches yield lists of different lengths",
+                ));
+            }
+        };
         let codes = (then.code, otherwise.code);
         let (then, otherwise) = (self.builder.expr(then.value), self.builder.expr(otherwise.value));
         if then.ty() != otherwise.ty() || codes.0 != codes.1 {

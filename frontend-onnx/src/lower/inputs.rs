@@ -1,17 +1,22 @@
 //! The inputs of the graph: their dimensions are bound here.
 
-use super::scope::{Bound, Tensor};
+use super::scope::{Bound, Tensor, element_name};
 use super::{InputKind, LoweredInput, Lowering, known};
 use crate::model::{DataType, Dim, GraphModel, ValueInfo, ValueType};
 use crate::{Error, Result};
 use gradc_ir::{DType, Shape, TensorType};
+use std::collections::BTreeSet;
 
 impl Lowering<'_> {
     /// Binds the inputs that a caller has to give: to constants where their values are fixed, else to inputs.
     pub(super) fn bind_inputs(&mut self, graph: &GraphModel) -> Result<()> {
         let options = self.options;
-        for name in options.input_shapes.keys().chain(options.input_values.keys()) {
-            if !graph.inputs.iter().any(|input| input.name == *name) {
+        let lists = |input: &&ValueInfo| matches!(input.ty, ValueType::Sequence(_) | ValueType::Optional(_));
+        let elements = (graph.inputs.iter().filter(lists)).flat_map(|input| self.elements(&input.name));
+        let elements: BTreeSet<String> = elements.collect();
+        let told = options.input_shapes.keys().chain(options.input_values.keys());
+        for name in told.chain(&options.empty_inputs) {
+            if !graph.inputs.iter().any(|input| input.name == *name) && !elements.contains(name) {
                 let known = graph.required_inputs().map(|input| input.name.clone()).collect();
                 return Err(Error::UnknownInput { name: name.clone(), known });
             }
@@ -24,26 +29,82 @@ impl Lowering<'_> {
         }
         let required: Vec<&ValueInfo> = graph.required_inputs().collect();
         for input in &graph.inputs {
-            if let Some(literal) = options.input_values.get(&input.name) {
-                let (wanted, got) = (self.element(input)?, literal.dtype());
-                let literal = known::convert_float(literal.clone(), options.float.filter(|_| got.is_float()));
-                let literal = literal.map_err(|what| Error::tensor(&input.name, what))?;
-                if literal.dtype() != wanted {
-                    let what = format!("its value is of type {got}, the model wants {wanted}");
-                    return Err(Error::UnsupportedInput { input: input.name.clone(), what });
-                }
-                let value = self.builder.constant(literal);
-                self.bind_tensor(&input.name, value, code(input));
-            } else if required.iter().any(|other| other.name == input.name) {
-                let ty = self.input_type(input)?;
-                let value = self.builder.input(&input.name, ty);
-                let kind = InputKind::Runtime;
-                self.inputs.push(LoweredInput { name: input.name.clone(), value, kind });
-                let bound = Bound::Tensor(Tensor { value, code: code(input) });
-                self.values.insert(input.name.clone(), bound);
+            let needed = required.iter().any(|other| other.name == input.name);
+            if let Some(bound) = self.bound_input(input, needed)? {
+                self.bind_as_given(&input.name, bound);
             }
         }
         Ok(())
+    }
+
+    /// What an input is bound to: a constant where its value is fixed, else a new input; `None` where it has a default.
+    fn bound_input(&mut self, input: &ValueInfo, needed: bool) -> Result<Option<Bound>> {
+        let options = self.options;
+        let unsupported =
+            |what: &str| Err(Error::UnsupportedInput { input: input.name.clone(), what: what.to_owned() });
+        match &input.ty {
+            ValueType::Optional(_) if options.empty_inputs.contains(&input.name) => {
+                return Ok(Some(Bound::Nothing));
+            }
+            ValueType::Optional(inner) => {
+                let inner = ValueInfo { name: input.name.clone(), ty: (**inner).clone() };
+                return self.bound_input(&inner, needed);
+            }
+            ValueType::Sequence(element) => {
+                let names = self.elements(&input.name);
+                if names.is_empty() != options.empty_inputs.contains(&input.name) {
+                    return unsupported(
+                        "it is a sequence: give the shape of each element, such as of «name[0]»",
+                    );
+                }
+                let mut elements = Vec::with_capacity(names.len());
+                for name in names {
+                    let element = ValueInfo { name, ty: (**element).clone() };
+                    match self.bound_input(&element, true)? {
+                        Some(Bound::Tensor(tensor)) => elements.push(tensor),
+                        _ => return unsupported("only sequences of tensors are supported"),
+                    }
+                }
+                return Ok(Some(Bound::Sequence(elements)));
+            }
+            _ if options.empty_inputs.contains(&input.name) => {
+                return unsupported("it is neither a sequence nor an optional, and cannot be empty");
+            }
+            ValueType::Tensor { .. } | ValueType::Other(_) | ValueType::Unknown => {}
+        }
+        let value = if let Some(literal) = options.input_values.get(&input.name) {
+            let (wanted, got) = (self.element(input)?, literal.dtype());
+            let literal = known::convert_float(literal.clone(), options.float.filter(|_| got.is_float()));
+            let literal = literal.map_err(|what| Error::tensor(&input.name, what))?;
+            if literal.dtype() != wanted {
+                return unsupported(&format!("its value is of type {got}, the model wants {wanted}"));
+            }
+            self.builder.constant(literal).value()
+        } else if needed {
+            let ty = self.input_type(input)?;
+            let value = self.builder.input(&input.name, ty);
+            self.inputs.push(LoweredInput { name: input.name.clone(), value, kind: InputKind::Runtime });
+            value
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(Bound::Tensor(Tensor { value, code: code(input) })))
+    }
+
+    /// Binds an input; one that is fixed may get an identity of its own.
+    fn bind_as_given(&mut self, name: &str, bound: Bound) {
+        let fixed = self.options.input_values.contains_key(name);
+        if fixed {
+            self.bind_as(name, bound);
+        } else {
+            self.values.insert(name.to_owned(), bound);
+        }
+    }
+
+    /// The names of the elements of a sequence of which shapes or values are given.
+    fn elements(&self, name: &str) -> Vec<String> {
+        let names = (0..).map(|position| element_name(name, position));
+        names.take_while(|name| self.given_shape(name).is_some()).collect()
     }
 
     fn given_shape(&self, name: &str) -> Option<Vec<usize>> {
@@ -87,6 +148,9 @@ impl Lowering<'_> {
             ValueType::Tensor { element: None, .. } | ValueType::Unknown => {
                 Err(unsupported("the file does not say its element type".to_owned()))
             }
+            ValueType::Sequence(_) | ValueType::Optional(_) => {
+                Err(unsupported("lists of lists are not supported".to_owned()))
+            }
             ValueType::Other(kind) => Err(unsupported(format!("it is a {kind}, only tensors are supported"))),
         }
     }
@@ -127,7 +191,11 @@ impl Lowering<'_> {
 fn code(input: &ValueInfo) -> Option<DataType> {
     match &input.ty {
         ValueType::Tensor { element: Some(element), .. } => element.as_code(),
-        ValueType::Tensor { element: None, .. } | ValueType::Other(_) | ValueType::Unknown => None,
+        ValueType::Tensor { element: None, .. }
+        | ValueType::Sequence(_)
+        | ValueType::Optional(_)
+        | ValueType::Other(_)
+        | ValueType::Unknown => None,
     }
 }
 

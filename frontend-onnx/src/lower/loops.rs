@@ -23,7 +23,7 @@ struct Body {
 impl<'b> Lowering<'b> {
     pub(super) fn scan(&mut self, node: &Node) -> Result<()> {
         if node.opset < 9 {
-            return Err(node.error("opset 8 has batches in it, which are not supported"));
+            return self.scan_batches(node);
         }
         let graph = node.graph("body")?;
         let (states, sequences, trip) = self.scan_operands(node, graph)?;
@@ -58,6 +58,61 @@ impl<'b> Lowering<'b> {
                 }
             });
         }
+        self.bind_outputs(node, &outputs)
+    }
+
+    /// A `Scan` of opset 8: one for each element of a batch, which is the foremost axis of everything.
+    fn scan_batches(&mut self, node: &Node) -> Result<()> {
+        let graph = node.graph("body")?;
+        let context = Context::new(self, node);
+        let operands: Vec<Expr<'b>> =
+            (1..context.input_count()).map(|position| context.ranked(position, 1)).collect::<Result<_>>()?;
+        if let Some(code) = (1..context.input_count()).find_map(|position| context.code(position)) {
+            return Err(scope::refused(node, "an input", code));
+        }
+        let count = node.required("num_scan_inputs", node.optional_int("num_scan_inputs")?)?;
+        let count = usize::try_from(count).ok().filter(|count| (1..=operands.len()).contains(count));
+        let Some(count) = count.filter(|_| graph.inputs.len() == operands.len()) else {
+            return Err(node.error("its inputs do not fit its body"));
+        };
+        let carries = operands.len() - count;
+        let (batch, first) = (operands[0].shape()[0], operands[carries].shape());
+        let trip = first.get(1).copied().unwrap_or(0);
+        let fits = |x: &Expr<'b>| x.shape()[0] == batch;
+        let steps = |x: &Expr<'b>| x.rank() > 1 && x.shape()[1] == trip;
+        if batch == 0 || !operands.iter().all(fits) || !operands[carries..].iter().all(steps) {
+            return Err(node.error("its inputs have batches or sequences of different lengths, or of none"));
+        }
+        if context.optional(0)?.is_some() {
+            let lengths = context.known_i64s(0, "the lengths of the sequences")?;
+            if lengths.iter().any(|&length| length != trip as i64) {
+                return Err(node.error("sequences that end before their tensor does are not supported"));
+            }
+        }
+        let directions = node.ints("directions")?.unwrap_or_default().to_vec();
+        let mut batches: Vec<Vec<Expr<'b>>> = Vec::new();
+        for place in 0..batch {
+            let own: Vec<Expr<'b>> = (operands.iter().enumerate())
+                .map(|(position, x)| {
+                    let own = x.slice_axis(0, place, place + 1).reshape(&x.shape().without(&[0]));
+                    let backwards = position.checked_sub(carries).and_then(|scanned| directions.get(scanned));
+                    if backwards.is_some_and(|&direction| direction != 0) { own.reverse(&[0]) } else { own }
+                })
+                .collect();
+            let types = own.iter().enumerate().map(|(position, x)| {
+                TensorType::new(x.dtype(), &x.shape()[usize::from(position >= carries)..])
+            });
+            let inputs: Vec<(&str, TensorType)> =
+                graph.inputs.iter().map(|input| input.name.as_str()).zip(types).collect();
+            let body = self.loop_body(node, graph, &[], &inputs, false)?;
+            batches.push(self.run(node, body, carries, trip, own.into_iter())?);
+        }
+        let context = Context::new(self, node);
+        let joined = |part: usize| {
+            let parts: Vec<Expr<'b>> = batches.iter().map(|parts| parts[part].insert_axis(0)).collect();
+            if parts.len() == 1 { Ok(parts[0]) } else { context.push(Op::Concat { axis: 0 }, &parts) }
+        };
+        let outputs: Vec<Expr<'b>> = (0..batches[0].len()).map(joined).collect::<Result<_>>()?;
         self.bind_outputs(node, &outputs)
     }
 
@@ -325,7 +380,7 @@ impl<'b> Lowering<'b> {
         self.bind_all(node, outputs.iter().map(|output| Bound::plain(output.value())).collect())
     }
 
-    fn bind_all(&mut self, node: &Node, outputs: Vec<Bound>) -> Result<()> {
+    pub(super) fn bind_all(&mut self, node: &Node, outputs: Vec<Bound>) -> Result<()> {
         let mut outputs = outputs.into_iter();
         for (position, name) in node.outputs.iter().enumerate() {
             let output = outputs.next();

@@ -12,6 +12,7 @@ mod known;
 mod loops;
 mod ops;
 mod scope;
+mod sequences;
 mod table;
 
 pub(crate) use context::{Context, Outputs};
@@ -38,6 +39,9 @@ pub struct LowerOptions {
     /// Values of inputs that are fixed at compile time, by name: they become constants, so that shapes and the
     /// branches of an `If` may depend on them.
     pub input_values: BTreeMap<String, Literal>,
+    /// The inputs that are sequences without elements, or optionals without one. Other sequences have the elements
+    /// `name[0]`, `name[1]` and so on for which shapes or values are given.
+    pub empty_inputs: BTreeSet<String>,
     /// The type that every float tensor of the file takes, weights and targets of casts among them; `None` keeps the
     /// types of the file.
     pub float: Option<DType>,
@@ -61,6 +65,7 @@ impl Default for LowerOptions {
             dims: BTreeMap::new(),
             input_shapes: BTreeMap::new(),
             input_values: BTreeMap::new(),
+            empty_inputs: BTreeSet::new(),
             float: None,
             tags: BTreeSet::new(),
             weights: WeightPolicy::default(),
@@ -97,7 +102,7 @@ pub struct Lowered {
     pub builder: Builder,
     /// The inputs of the graph: those given at run time, in the order of the model, then the weights.
     pub inputs: Vec<LoweredInput>,
-    /// The model's outputs, in order.
+    /// The model's outputs, in order; those that are sequences by their elements, `name[0]` and so on.
     pub outputs: Vec<(String, Value)>,
     /// Every named tensor of the model's graph and of the branches that were taken.
     pub values: BTreeMap<String, Value>,
@@ -160,14 +165,15 @@ pub fn lower(model: &Model, options: &LowerOptions) -> Result<Lowered> {
         lowering
     };
     let outputs = model.graph.outputs.iter().map(|output| match values.get(&output.name) {
-        Some(Bound::Tensor(tensor)) => Ok((output.name.clone(), tensor.value)),
+        Some(bound) => Ok(bound.named(&output.name)),
         None => {
             Err(Error::invalid(format!("output {} is defined nowhere", crate::error::Quoted(&output.name))))
         }
     });
-    let outputs = outputs.collect::<Result<_>>()?;
+    let outputs = outputs.collect::<Result<Vec<_>>>()?;
+    let outputs = outputs.into_iter().flatten().map(|(name, tensor)| (name, tensor.value)).collect();
     let tensors: BTreeMap<String, Tensor> =
-        values.into_iter().filter_map(|(name, bound)| Some((name, bound.tensor()?))).collect();
+        values.iter().flat_map(|(name, bound)| bound.named(name)).collect();
     let code = |(name, tensor): (&String, &Tensor)| Some((name.clone(), tensor.code?));
     let codes = tensors.iter().filter_map(code).collect();
     let values = tensors.into_iter().map(|(name, tensor)| (name, tensor.value)).collect();
@@ -215,6 +221,9 @@ impl<'b> Lowering<'b> {
     }
 
     fn node(&mut self, node: &Node) -> Result<()> {
+        if self.list_node(node)? {
+            return Ok(());
+        }
         match (node.domain.as_str(), node.op_type.as_str()) {
             ("", "If") => return self.branch(node),
             ("", "Loop") => return self.repeat(node),
@@ -297,6 +306,9 @@ impl<'b> Lowering<'b> {
     fn bind_as(&mut self, name: &str, bound: Bound) {
         match bound {
             Bound::Tensor(tensor) => self.bind_tensor(name, self.builder.expr(tensor.value), tensor.code),
+            Bound::Sequence(_) | Bound::Nothing => {
+                self.values.insert(name.to_owned(), bound);
+            }
         }
     }
 

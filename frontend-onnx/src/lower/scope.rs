@@ -22,6 +22,10 @@ impl Tensor {
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Bound {
     Tensor(Tensor),
+    /// Tensors in order.
+    Sequence(Vec<Tensor>),
+    /// An optional without an element.
+    Nothing,
 }
 
 impl Bound {
@@ -29,10 +33,23 @@ impl Bound {
         Bound::Tensor(Tensor::plain(value))
     }
 
+    /// The tensors in it with their names: its own for a tensor, `name[0]` and so on for a sequence.
+    pub fn named(&self, name: &str) -> Vec<(String, Tensor)> {
+        match self {
+            Bound::Tensor(tensor) => vec![(name.to_owned(), *tensor)],
+            Bound::Sequence(elements) => {
+                let element = |(position, tensor): (usize, &Tensor)| (element_name(name, position), *tensor);
+                elements.iter().enumerate().map(element).collect()
+            }
+            Bound::Nothing => Vec::new(),
+        }
+    }
+
     /// The tensor, where it is one.
     pub fn tensor(&self) -> Option<Tensor> {
         match self {
             Bound::Tensor(tensor) => Some(*tensor),
+            Bound::Sequence(_) | Bound::Nothing => None,
         }
     }
 
@@ -46,8 +63,15 @@ impl Bound {
         match self {
             Bound::Tensor(Tensor { value, code: None }) => Ok(*value),
             Bound::Tensor(Tensor { code: Some(code), .. }) => Err(refused(node, what, *code)),
+            Bound::Sequence(_) => Err(node.error(format_args!("{what} is a sequence"))),
+            Bound::Nothing => Err(node.error(format_args!("{what} is an optional without an element"))),
         }
     }
+}
+
+/// What an element of a sequence is called outside of the model.
+pub(super) fn element_name(name: &str, position: usize) -> String {
+    format!("{name}[{position}]")
 }
 
 pub(super) fn refused(node: &Node, what: &str, code: DataType) -> Error {

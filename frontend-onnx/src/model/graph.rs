@@ -61,7 +61,11 @@ pub enum ValueType {
         /// The dimensions, where the rank is known.
         dims: Option<Vec<Dim>>,
     },
-    /// Another kind: `sequence`, `optional`, `map`, `sparse tensor`, `opaque`.
+    /// A sequence of values of one type.
+    Sequence(Box<ValueType>),
+    /// A value of a type, or nothing.
+    Optional(Box<ValueType>),
+    /// Another kind: `map`, `sparse tensor`, `opaque`.
     Other(&'static str),
     /// The file gives no type.
     Unknown,
@@ -107,7 +111,8 @@ pub struct Node {
     /// Which of the overloads of a model-local function; empty as a rule.
     pub overload: String,
     /// The version of the domain's opset that holds for this node, for `ai.onnx` 7 to 28; 0 for a domain that is not
-    /// imported. Nodes of older versions that mean the same in version 7 are of version 7.
+    /// imported. Nodes of older versions that mean the same in version 7 are of version 7; those that aligned their
+    /// operands by an axis, and PRelu, keep their own.
     pub opset: i64,
     /// The inputs by position; `None` where an optional one is left out. Trailing ones that are left out are dropped.
     pub inputs: Vec<Option<String>>,

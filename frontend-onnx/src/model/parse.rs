@@ -336,9 +336,13 @@ fn value_type(name: &str, proto: Option<&proto::TypeProto>) -> Result<ValueType>
             element: element_type(name, tensor.elem_type.unwrap_or(0))?,
             dims: tensor.shape.as_ref().map(|shape| shape.dim.iter().map(dim).collect()),
         },
-        Some(Value::SequenceType(_)) => ValueType::Other("sequence"),
+        Some(Value::SequenceType(sequence)) => {
+            ValueType::Sequence(Box::new(value_type(name, sequence.elem_type.as_deref())?))
+        }
         Some(Value::MapType(_)) => ValueType::Other("map"),
-        Some(Value::OptionalType(_)) => ValueType::Other("optional"),
+        Some(Value::OptionalType(optional)) => {
+            ValueType::Optional(Box::new(value_type(name, optional.elem_type.as_deref())?))
+        }
         Some(Value::SparseTensorType(_)) => ValueType::Other("sparse tensor"),
         Some(Value::OpaqueType(_)) => ValueType::Other("opaque"),
     })

@@ -6,6 +6,7 @@ mod branches;
 mod build;
 mod few_bits;
 mod loops;
+mod sequences;
 mod special_values;
 
 use build::*;

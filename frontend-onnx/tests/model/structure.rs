@@ -92,7 +92,7 @@ fn declared_types() {
     let types: Vec<_> = model.graph.inputs.iter().map(|input| input.ty.clone()).collect();
     let dims = vec![Dim::Known(3), Dim::Symbol("batch".to_owned()), Dim::Unknown, Dim::Unknown, Dim::Unknown];
     assert_eq!(types[0], ValueType::Tensor { element: Some(DataType::F16), dims: Some(dims) });
-    assert_eq!(types[1], ValueType::Other("sequence"));
+    assert_eq!(types[1], ValueType::Sequence(Box::new(ValueType::Unknown)));
     assert_eq!(types[2], ValueType::Tensor { element: Some(DataType::I64), dims: None });
     assert_eq!(types[3], ValueType::Unknown);
 }

@@ -50,7 +50,17 @@ fn leaky_relu<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
 
 fn prelu<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let x = context.input(0)?;
-    let slope = context.broadcast_to(context.input(1)?, &x.shape())?;
+    let mut slope = context.input(1)?;
+    // Before opset 7 there was one slope, or one for each channel.
+    if context.opset() < 7 && slope.shape().elements() > 1 {
+        if slope.rank() != 1 || x.rank() < 2 || slope.shape()[0] != x.shape()[1] {
+            return Err(context.error(format_args!("slopes {} do not fit {}", slope.ty(), x.ty())));
+        }
+        let lengths: Vec<usize> =
+            (1..x.rank()).map(|axis| if axis == 1 { slope.shape()[0] } else { 1 }).collect();
+        slope = context.reshape(slope, &lengths)?;
+    }
+    let slope = context.broadcast_to(slope, &x.shape())?;
     let zero = x.splat(0.0);
     let positive = x.gt(zero);
     // The slope's gradient is a product with what stands here, so it must be finite where it does not count.

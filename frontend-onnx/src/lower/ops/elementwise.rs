@@ -63,11 +63,32 @@ fn unary<'b>(context: &Context<'_, 'b>, op: UnaryOp) -> Outputs<'b> {
 }
 
 fn binary<'b>(context: &Context<'_, 'b>, op: BinaryOp) -> Outputs<'b> {
-    Ok(vec![context.binary(op, context.input(0)?, context.input(1)?)?])
+    Ok(vec![context.binary(op, context.input(0)?, second(context)?)?])
 }
 
 fn compare<'b>(context: &Context<'_, 'b>, op: CompareOp) -> Outputs<'b> {
-    Ok(vec![context.compare(op, context.input(0)?, context.input(1)?)?])
+    Ok(vec![context.compare(op, context.input(0)?, second(context)?)?])
+}
+
+/// The second operand. Before opset 7 its first axis was that of the first operand which `axis` says.
+fn second<'b>(context: &Context<'_, 'b>) -> Result<Expr<'b>> {
+    let (a, b) = (context.input(0)?, context.input(1)?);
+    if context.opset() >= 7 {
+        return Ok(b);
+    }
+    let Some(axis) = context.node.optional_int("axis")? else { return Ok(b) };
+    let axis = context.axis(axis, a.rank())?;
+    let mut lengths = b.shape().to_vec();
+    // A scalar, or one element, goes with all.
+    let rank = a.rank() - axis;
+    if lengths.len() > rank && b.shape().elements() != 1 {
+        return Err(context.error(format_args!("{} does not fit {} from axis {axis}", b.ty(), a.ty())));
+    }
+    if lengths.len() > rank {
+        lengths.clear();
+    }
+    lengths.resize(rank, 1);
+    context.reshape(b, &lengths)
 }
 
 fn truth<'b>(context: &Context<'_, 'b>, position: usize) -> Result<Expr<'b>> {
@@ -79,7 +100,8 @@ fn truth<'b>(context: &Context<'_, 'b>, position: usize) -> Result<Expr<'b>> {
 }
 
 fn logic<'b>(context: &Context<'_, 'b>, op: BinaryOp) -> Outputs<'b> {
-    Ok(vec![context.binary(op, truth(context, 0)?, truth(context, 1)?)?])
+    truth(context, 1)?;
+    Ok(vec![context.binary(op, truth(context, 0)?, second(context)?)?])
 }
 
 fn not<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
@@ -108,7 +130,7 @@ fn reciprocal<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
 
 /// The result has the type of the base, whatever that of the exponent.
 fn pow<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
-    let (base, exponent) = (context.input(0)?, context.input(1)?);
+    let (base, exponent) = (context.input(0)?, second(context)?);
     let dtype = base.dtype();
     let power = if dtype.is_integer() && exponent.dtype().is_float() {
         context.binary(BinaryOp::Pow, base.cast(DType::F64), exponent.cast(DType::F64))?.cast(dtype)
