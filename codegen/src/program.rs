@@ -67,7 +67,7 @@ pub enum Step {
         /// Rough cost of a run, in element operations.
         cost: usize,
     },
-    /// A matrix product.
+    /// A matrix product, and what is computed of its result.
     Gemm {
         /// The sizes and strides.
         gemm: Gemm,
@@ -75,8 +75,10 @@ pub enum Step {
         double: bool,
         /// Left operand, right operand, result, scratch memory.
         places: [Place; 4],
+        /// Runs on each finished tile.
+        epilogue: Option<Epilogue>,
     },
-    /// A convolution or one of its gradients.
+    /// A convolution or one of its gradients, and what is computed of its result.
     Conv {
         /// The sizes.
         conv: Conv,
@@ -86,6 +88,8 @@ pub enum Step {
         double: bool,
         /// First operand, second operand, result, scratch memory.
         places: [Place; 4],
+        /// Runs on each finished tile.
+        epilogue: Option<Epilogue>,
     },
     /// Positions that sort each line; see [`gradc_ir::Op::ArgSort`].
     ArgSort {
@@ -120,6 +124,15 @@ pub enum Step {
     },
 }
 
+/// A kernel with tile loops that runs inside a product, on each part of the result as soon as that is final.
+#[derive(Clone, Debug)]
+pub struct Epilogue {
+    /// Position in [`Program::kernels`].
+    pub kernel: usize,
+    /// Its buffers, the product's result among them.
+    pub arguments: Vec<Place>,
+}
+
 /// A step with the node of the user's file that it serves.
 #[derive(Clone, Debug, Default)]
 pub struct Labels(pub Vec<Option<Origin>>);
@@ -145,13 +158,14 @@ impl Step {
     /// Reads and writes of this step itself (not of the steps of a loop): places, and whether each is written.
     pub fn places(&self, kernels: &[Kernel]) -> Vec<(&Place, bool)> {
         match self {
-            Step::Kernel { kernel, arguments, .. } => arguments
-                .iter()
-                .zip(&kernels[*kernel].buffers)
-                .map(|(place, buffer)| (place, buffer.access != crate::loops::Access::Read))
-                .collect(),
-            Step::Gemm { places: [a, b, c, scratch], .. } | Step::Conv { places: [a, b, c, scratch], .. } => {
-                vec![(a, false), (b, false), (c, true), (scratch, true)]
+            Step::Kernel { kernel, arguments, .. } => accesses(&kernels[*kernel], arguments),
+            Step::Gemm { places: [a, b, c, scratch], epilogue, .. }
+            | Step::Conv { places: [a, b, c, scratch], epilogue, .. } => {
+                let mut places = vec![(a, false), (b, false), (c, true), (scratch, true)];
+                if let Some(Epilogue { kernel, arguments }) = epilogue {
+                    places.extend(accesses(&kernels[*kernel], arguments));
+                }
+                places
             }
             Step::ArgSort { places: [from, to], .. } => vec![(from, false), (to, true)],
             Step::Copy { from, to, .. } => vec![(from, false), (to, true)],
@@ -170,6 +184,12 @@ impl Step {
             Step::Loop { .. } => "loop",
         }
     }
+}
+
+/// The arguments of a kernel, and whether each is written.
+fn accesses<'s>(kernel: &Kernel, arguments: &'s [Place]) -> Vec<(&'s Place, bool)> {
+    let is_written = |buffer: &crate::loops::Buffer| buffer.access != crate::loops::Access::Read;
+    arguments.iter().zip(kernel.buffers.iter().map(is_written)).collect()
 }
 
 impl fmt::Display for Memory {
@@ -217,17 +237,19 @@ fn write_steps(f: &mut fmt::Formatter<'_>, steps: &[Step], kernels: &[Kernel], d
                 arguments.iter().try_for_each(|place| write!(f, " {place}"))?;
                 writeln!(f)?;
             }
-            Step::Gemm { gemm, double, places: [a, b, c, _] } => {
+            Step::Gemm { gemm, double, places: [a, b, c, _], epilogue } => {
                 let dtype = if *double { "f64" } else { "f32" };
-                writeln!(
+                write!(
                     f,
                     "gemm {dtype} {}x{}x{}x{} {a}{:?} {b}{:?} -> {c}",
                     gemm.batch, gemm.m, gemm.n, gemm.k, gemm.a_strides, gemm.b_strides
                 )?;
+                write_epilogue(f, epilogue.as_ref(), kernels)?;
             }
-            Step::Conv { conv, form, double, places: [a, b, c, _] } => {
+            Step::Conv { conv, form, double, places: [a, b, c, _], epilogue } => {
                 let dtype = if *double { "f64" } else { "f32" };
-                writeln!(f, "conv {form:?} {dtype} {conv:?} {a} {b} -> {c}")?;
+                write!(f, "conv {form:?} {dtype} {conv:?} {a} {b} -> {c}")?;
+                write_epilogue(f, epilogue.as_ref(), kernels)?;
             }
             Step::ArgSort { lines, length, places: [from, to], .. } => {
                 writeln!(f, "sort {lines}x{length} {from} -> {to}")?;
@@ -240,6 +262,18 @@ fn write_steps(f: &mut fmt::Formatter<'_>, steps: &[Step], kernels: &[Kernel], d
         }
     }
     Ok(())
+}
+
+fn write_epilogue(
+    f: &mut fmt::Formatter<'_>,
+    epilogue: Option<&Epilogue>,
+    kernels: &[Kernel],
+) -> fmt::Result {
+    if let Some(Epilogue { kernel, arguments }) = epilogue {
+        write!(f, ", then {} k{kernel}", kernels[*kernel].name)?;
+        arguments.iter().try_for_each(|place| write!(f, " {place}"))?;
+    }
+    writeln!(f)
 }
 
 impl Program {

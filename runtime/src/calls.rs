@@ -2,7 +2,7 @@
 
 use crate::frame::{Frame, KernelFunction};
 use crate::sort::{self, SortKey};
-use gradc_kernels::{Conv, ConvForm, Element, Gemm};
+use gradc_kernels::{Conv, ConvForm, Element, Epilogue, EpilogueFunction, Gemm};
 use std::sync::atomic::{AtomicI64, Ordering};
 
 /// The functions by their symbols.
@@ -60,15 +60,20 @@ unsafe extern "C" fn gradc_rt_parallel(
     failure.into_inner()
 }
 
+/// A compiled epilogue with the table of its buffers, if there is one.
+fn epilogue<T>(function: Option<EpilogueFunction<T>>, environment: *const *mut u8) -> Option<Epilogue<T>> {
+    function.map(|function| Epilogue { function, environment })
+}
+
 /// # Safety
 /// Called by entry functions only: the descriptor holds the words of a [`Gemm`], the pointers fit it.
 unsafe fn gemm<T: Element>(
     frame: *const Frame,
     descriptor: *const i64,
-    a: *const T,
-    b: *const T,
+    [a, b]: [*const T; 2],
     c: *mut T,
     scratch: *mut u8,
+    epilogue: Option<Epilogue<T>>,
 ) {
     // SAFETY: the descriptor has 13 words; operands, result and scratch are as large as lowering made them.
     unsafe {
@@ -87,7 +92,7 @@ unsafe fn gemm<T: Element>(
             c_row_stride: size(11),
             accumulate: word(12) != 0,
         };
-        gemm.run(a, b, c, None, scratch, &*(*frame).team);
+        gemm.run(a, b, c, epilogue, scratch, &*(*frame).team);
     }
 }
 
@@ -96,10 +101,10 @@ unsafe fn gemm<T: Element>(
 unsafe fn conv<T: Element>(
     frame: *const Frame,
     descriptor: *const i64,
-    first: *const T,
-    second: *const T,
+    [first, second]: [*const T; 2],
     result: *mut T,
     scratch: *mut u8,
+    epilogue: Option<Epilogue<T>>,
 ) {
     // SAFETY: the descriptor has 23 words; operands, result and scratch are as large as lowering made them.
     unsafe {
@@ -120,12 +125,12 @@ unsafe fn conv<T: Element>(
         let team = &*(*frame).team;
         match size(22) as u8 {
             form if form == ConvForm::Forward as u8 => {
-                conv.forward(first, second, result, None, scratch, team)
+                conv.forward(first, second, result, epilogue, scratch, team)
             }
             form if form == ConvForm::InputGradient as u8 => {
-                conv.input_gradient(first, second, result, None, scratch, team);
+                conv.input_gradient(first, second, result, epilogue, scratch, team);
             }
-            _ => conv.weight_gradient(first, second, result, scratch, team),
+            _ => conv.weight_gradient(first, second, result, epilogue, scratch, team),
         }
     }
 }
@@ -143,9 +148,11 @@ macro_rules! products {
             b: *const $float,
             c: *mut $float,
             scratch: *mut u8,
+            function: Option<EpilogueFunction<$float>>,
+            environment: *const *mut u8,
         ) {
             // SAFETY: the caller's promise.
-            unsafe { gemm(frame, descriptor, a, b, c, scratch) }
+            unsafe { gemm(frame, descriptor, [a, b], c, scratch, epilogue(function, environment)) }
         }
 
         /// # Safety
@@ -158,9 +165,13 @@ macro_rules! products {
             second: *const $float,
             result: *mut $float,
             scratch: *mut u8,
+            function: Option<EpilogueFunction<$float>>,
+            environment: *const *mut u8,
         ) {
             // SAFETY: the caller's promise.
-            unsafe { conv(frame, descriptor, first, second, result, scratch) }
+            unsafe {
+                conv(frame, descriptor, [first, second], result, scratch, epilogue(function, environment));
+            }
         }
     };
 }

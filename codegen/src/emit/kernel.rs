@@ -22,7 +22,8 @@ pub(super) struct Emitter<'a, 'b, 'k> {
     pub(super) ops: Ops<'a, 'b>,
     pub(super) kernel: &'k Kernel,
     pub(super) buffers: Vec<Option<Value>>,
-    pub(super) range: (Value, Value),
+    /// The range of the parallel loop, or those of the tile loops.
+    pub(super) ranges: Vec<(Value, Value)>,
     pub(super) registers: Vec<Option<(Lanes, usize)>>,
     pub(super) cells: Vec<Option<Cell>>,
     pub(super) counters: Vec<Option<(Counter, usize)>>,
@@ -42,7 +43,16 @@ impl<'a, 'b, 'k> Emitter<'a, 'b, 'k> {
         ops.builder.append_block_params_for_function_params(entry);
         ops.builder.switch_to_block(entry);
         let params = ops.builder.block_params(entry).to_vec();
-        let table = params[0];
+        let (table, ranges) = match params[..] {
+            [_, _, rows, columns, batch, row, column, table] => {
+                let end = ops.builder.ins().iadd_imm_s(batch, 1);
+                let row_end = ops.builder.ins().iadd(row, rows);
+                let column_end = ops.builder.ins().iadd(column, columns);
+                (table, vec![(batch, end), (row, row_end), (column, column_end)])
+            }
+            [table, begin, end] => (table, vec![(begin, end)]),
+            _ => unreachable!("kernels have one of two signatures"),
+        };
         let buffers = (kernel.buffers.iter().enumerate())
             .map(|(number, buffer)| {
                 if buffer.access == Access::Local {
@@ -56,7 +66,7 @@ impl<'a, 'b, 'k> Emitter<'a, 'b, 'k> {
             ops,
             kernel,
             buffers,
-            range: (params[1], params[2]),
+            ranges,
             registers: vec![None; kernel.registers.len()],
             cells: vec![None; kernel.accumulators.len()],
             counters: vec![None; kernel.variables as usize],
@@ -65,8 +75,11 @@ impl<'a, 'b, 'k> Emitter<'a, 'b, 'k> {
             depth: 0,
         };
         emitter.body(&kernel.body);
-        let success = emitter.ops.int(I64, 0);
-        emitter.ops.builder.ins().return_(&[success]);
+        let results = match kernel.tile_extents() {
+            Some(_) => vec![],
+            None => vec![emitter.ops.int(I64, 0)],
+        };
+        emitter.ops.builder.ins().return_(&results);
         emitter.ops
     }
 
@@ -120,8 +133,15 @@ impl<'a, 'b, 'k> Emitter<'a, 'b, 'k> {
             Stmt::For { var, extent, kind, body } => match kind {
                 LoopKind::Serial => self.serial_loop(*var, 0, *extent as i64, body),
                 LoopKind::Vector => self.vector_loop(*var, *extent, body),
-                LoopKind::Parallel => self.parallel_loop(*var, body),
-                LoopKind::ParallelVector => self.parallel_vector_loop(*var, body),
+                LoopKind::Parallel => self.range_loop(*var, 0, body),
+                LoopKind::ParallelVector => self.range_vector_loop(*var, 0, body),
+                // Tile loops are the outermost ones. The function serves one batch.
+                LoopKind::Tile if self.depth == 0 => {
+                    let batch = Counter::Dynamic(self.ranges[0].0);
+                    self.iteration(*var, batch, body);
+                }
+                LoopKind::Tile => self.range_loop(*var, self.depth, body),
+                LoopKind::TileVector => self.range_vector_loop(*var, self.depth, body),
             },
             Stmt::Load { reg, buffer, index } => {
                 let lanes = self.load(*buffer, index);

@@ -7,6 +7,9 @@
 //! `begin..end` of it, others ignore the range. The result is 0, or the status of a `Fail`
 //! (`loops::unpack_status`).
 //!
+//! A kernel with tile loops becomes a [`gradc_kernels::EpilogueFunction`] instead, whose environment is the table of
+//! buffers. It finds all elements by the buffers, so it has no use for the tile's own address.
+//!
 //! # What is called
 //!
 //! Transcendental `f32` functions are straight code ([`ULP_BOUNDS`]); the rest (all of `f64`,
@@ -71,9 +74,13 @@ impl From<ModuleError> for EmitError {
     }
 }
 
-/// The signature of every emitted kernel.
-pub fn kernel_signature(isa: &dyn TargetIsa) -> Signature {
+/// The signature of an emitted kernel.
+pub fn kernel_signature(isa: &dyn TargetIsa, kernel: &Kernel) -> Signature {
     let mut signature = Signature::new(isa.default_call_conv());
+    if kernel.tile_extents().is_some() {
+        signature.params = vec![AbiParam::new(I64); 8];
+        return signature;
+    }
     signature.params = vec![AbiParam::new(I64); 3];
     signature.returns = vec![AbiParam::new(I64)];
     signature
@@ -110,7 +117,7 @@ pub fn assembly_text(module: &mut dyn Module, kernel: &Kernel) -> Result<String,
 fn build(module: &mut dyn Module, kernel: &Kernel) -> Result<Context, EmitError> {
     kernel.validate()?;
     let mut context = module.make_context();
-    context.func.signature = kernel_signature(module.isa());
+    context.func.signature = kernel_signature(module.isa(), kernel);
     let frontend = module.isa().frontend_config();
     let mut builder_context = FunctionBuilderContext::new();
     let builder = FunctionBuilder::new(&mut context.func, &mut builder_context);

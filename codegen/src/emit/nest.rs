@@ -77,7 +77,7 @@ impl Emitter<'_, '_, '_> {
         value
     }
 
-    fn iteration(&mut self, var: Var, counter: Counter, body: &[Stmt]) {
+    pub(super) fn iteration(&mut self, var: Var, counter: Counter, body: &[Stmt]) {
         self.depth += 1;
         self.counters[var.0 as usize] = Some((counter, self.depth));
         self.body(body);
@@ -85,14 +85,16 @@ impl Emitter<'_, '_, '_> {
         self.depth -= 1;
     }
 
-    pub(super) fn parallel_loop(&mut self, var: Var, body: &[Stmt]) {
-        let (begin, end) = self.range;
+    /// A loop over the function's range of this number.
+    pub(super) fn range_loop(&mut self, var: Var, number: usize, body: &[Stmt]) {
+        let (begin, end) = self.ranges[number];
         self.counted_dynamic(var, begin, end, 1, body);
     }
 
-    pub(super) fn parallel_vector_loop(&mut self, var: Var, body: &[Stmt]) {
+    /// As [`range_loop`](Self::range_loop), in lanes.
+    pub(super) fn range_vector_loop(&mut self, var: Var, number: usize, body: &[Stmt]) {
         let plan = plan(self.kernel, var, None, body);
-        let (mut at, end) = self.range;
+        let (mut at, end) = self.ranges[number];
         let mut shapes = vec![Shape { width: plan.width, parts: plan.parts }];
         shapes.push(Shape { width: plan.width, parts: 1 });
         shapes.dedup();

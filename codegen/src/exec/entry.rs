@@ -5,7 +5,7 @@
 
 use super::CompileOptions;
 use crate::loops::{Kernel, Stmt};
-use crate::program::{LoopId, Origins, Place, Program, Step};
+use crate::program::{Epilogue, LoopId, Origins, Place, Program, Step};
 use cranelift_codegen::ir::{
     AbiParam, Block, BlockArg, Function, InstBuilder, MemFlagsData, Signature, StackSlotData, StackSlotKind,
     UserFuncName, Value, types,
@@ -136,7 +136,7 @@ impl<M: Module> Entry<'_, M> {
     fn one(&mut self, step: &Step) -> Result<(), Box<ModuleError>> {
         match step {
             Step::Kernel { kernel, arguments, cost } => self.kernel(*kernel, arguments, *cost),
-            Step::Gemm { gemm, double, places } => {
+            Step::Gemm { gemm, double, places, epilogue } => {
                 let name = if *double { "gradc_rt_gemm_f64" } else { "gradc_rt_gemm_f32" };
                 let words = [
                     &[gemm.batch, gemm.m, gemm.n, gemm.k].map(|word| word as i64)[..],
@@ -144,21 +144,21 @@ impl<M: Module> Entry<'_, M> {
                     &gemm.b_strides.map(|word| word as i64),
                     &[gemm.c_batch_stride as i64, gemm.c_row_stride as i64, i64::from(gemm.accumulate)],
                 ];
-                self.described(name, words.concat(), places)
+                self.product(name, words.concat(), places, epilogue.as_ref())
             }
-            Step::Conv { conv, form, double, places } => {
+            Step::Conv { conv, form, double, places, epilogue } => {
                 let name = if *double { "gradc_rt_conv_f64" } else { "gradc_rt_conv_f32" };
                 let sizes = [conv.batch, conv.groups, conv.in_channels, conv.out_channels];
                 let spatial = [conv.input, conv.kernel, conv.output, conv.stride, conv.dilation].concat();
                 let mut words: Vec<i64> = sizes.iter().chain(&spatial).map(|&word| word as i64).collect();
                 words.extend(conv.pad_low.map(|word| word as i64));
                 words.push(*form as i64);
-                self.described(name, words, places)
+                self.product(name, words, places, epilogue.as_ref())
             }
             Step::ArgSort { dtype, lines, length, descending, places } => {
                 let words =
                     vec![sort_key(*dtype) as i64, *lines as i64, *length as i64, i64::from(*descending)];
-                self.described("gradc_rt_sort", words, places)
+                self.described("gradc_rt_sort", words, places, &[])
             }
             Step::Copy { from, to, bytes } => {
                 let (from, to) = (self.address(from), self.address(to));
@@ -172,11 +172,7 @@ impl<M: Module> Entry<'_, M> {
     fn kernel(&mut self, index: usize, arguments: &[Place], cost: usize) -> Result<(), Box<ModuleError>> {
         let kernel = &self.program.kernels[index];
         let pointer = self.module.target_config().pointer_type();
-        for (position, place) in arguments.iter().enumerate() {
-            let address = self.address(place);
-            self.builder.ins().stack_store(pointer, address, self.table, position as i32 * 8);
-        }
-        let table = self.builder.ins().stack_addr(pointer, self.table, 0);
+        let table = self.table_of(arguments);
         let function = self.module.declare_func_in_func(self.kernels[index], self.builder.func);
         let extent = kernel.parallel_extent().unwrap_or(0);
         let end = self.builder.ins().iconst(types::I64, extent as i64);
@@ -200,12 +196,42 @@ impl<M: Module> Entry<'_, M> {
         Ok(())
     }
 
-    /// Calls a run-time function with the frame, a descriptor of constant words, and addresses.
+    /// The address of a table of these places' addresses, up to the next such table.
+    fn table_of(&mut self, arguments: &[Place]) -> Value {
+        let pointer = self.module.target_config().pointer_type();
+        for (position, place) in arguments.iter().enumerate() {
+            let address = self.address(place);
+            self.builder.ins().stack_store(pointer, address, self.table, position as i32 * 8);
+        }
+        self.builder.ins().stack_addr(pointer, self.table, 0)
+    }
+
+    /// Calls a product with its epilogue's function and table, or with zeros.
+    fn product(
+        &mut self,
+        name: &'static str,
+        words: Vec<i64>,
+        places: &[Place],
+        epilogue: Option<&Epilogue>,
+    ) -> Result<(), Box<ModuleError>> {
+        let pointer = self.module.target_config().pointer_type();
+        let last = match epilogue {
+            Some(Epilogue { kernel, arguments }) => {
+                let function = self.module.declare_func_in_func(self.kernels[*kernel], self.builder.func);
+                [self.builder.ins().func_addr(pointer, function), self.table_of(arguments)]
+            }
+            None => [self.builder.ins().iconst(pointer, 0); 2],
+        };
+        self.described(name, words, places, &last)
+    }
+
+    /// Calls a run-time function with the frame, a descriptor of constant words, addresses, and further arguments.
     fn described(
         &mut self,
         name: &'static str,
         words: Vec<i64>,
         places: &[Place],
+        last: &[Value],
     ) -> Result<(), Box<ModuleError>> {
         let data = match self.descriptors.get(&words) {
             Some(data) => *data,
@@ -226,6 +252,7 @@ impl<M: Module> Entry<'_, M> {
         for place in places {
             arguments.push(self.address(place));
         }
+        arguments.extend(last);
         self.call(name, &arguments, false).map(|_| ())
     }
 
@@ -322,7 +349,10 @@ fn widest(steps: &[Step]) -> usize {
     let width = |step: &Step| match step {
         Step::Kernel { arguments, .. } => arguments.len(),
         Step::Loop { body, .. } => widest(body),
-        Step::Gemm { .. } | Step::Conv { .. } | Step::ArgSort { .. } | Step::Copy { .. } => 0,
+        Step::Gemm { epilogue, .. } | Step::Conv { epilogue, .. } => {
+            epilogue.as_ref().map_or(0, |epilogue| epilogue.arguments.len())
+        }
+        Step::ArgSort { .. } | Step::Copy { .. } => 0,
     };
     steps.iter().map(width).max().unwrap_or(0)
 }

@@ -49,7 +49,7 @@ impl Failure {
     }
 }
 
-/// Runs a valid kernel over the whole range of its parallel loop. `buffers[k]` holds the bytes of
+/// Runs a valid kernel over the whole range of its parallel loop or its tile loops. `buffers[k]` holds the bytes of
 /// `kernel.buffers[k]`, native-endian, for all but the local ones.
 pub fn interpret(kernel: &Kernel, buffers: &mut [Vec<u8>]) -> Result<(), InterpretError> {
     let extent = kernel.parallel_extent().unwrap_or(0);
@@ -62,6 +62,27 @@ pub fn interpret_range(
     buffers: &mut [Vec<u8>],
     begin: i64,
     end: i64,
+) -> Result<(), InterpretError> {
+    let tile = kernel.tile_extents().unwrap_or_default().map(|extent| (0, extent as i64));
+    run(kernel, buffers, (begin, end), tile)
+}
+
+/// Runs a valid kernel with tile loops on one tile: a batch, and the first and the end of its rows and columns.
+pub fn interpret_tile(
+    kernel: &Kernel,
+    buffers: &mut [Vec<u8>],
+    batch: i64,
+    rows: (i64, i64),
+    columns: (i64, i64),
+) -> Result<(), InterpretError> {
+    run(kernel, buffers, (0, 0), [(batch, batch + 1), rows, columns])
+}
+
+fn run(
+    kernel: &Kernel,
+    buffers: &mut [Vec<u8>],
+    range: (i64, i64),
+    tile: [(i64, i64); 3],
 ) -> Result<(), InterpretError> {
     let (external, local) = kernel.buffers.split_at(kernel.arguments());
     for (number, buffer) in external.iter().enumerate() {
@@ -79,7 +100,9 @@ pub fn interpret_range(
         registers: vec![Value::Bool(false); kernel.registers.len()],
         accumulators: vec![Value::Bool(false); kernel.accumulators.len()],
         variables: vec![0; kernel.variables as usize],
-        range: (begin, end),
+        range,
+        tile,
+        depth: 0,
     };
     let result = machine.body(&kernel.body);
     for (buffer, memory) in buffers.iter_mut().zip(machine.buffers).take(external.len()) {
@@ -95,6 +118,10 @@ struct Machine<'a> {
     accumulators: Vec<Value>,
     variables: Vec<i64>,
     range: (i64, i64),
+    /// The ranges of the tile loops.
+    tile: [(i64, i64); 3],
+    /// Number of tile loops around.
+    depth: usize,
 }
 
 impl Machine<'_> {
@@ -131,11 +158,15 @@ impl Machine<'_> {
                 let (begin, end) = match kind {
                     LoopKind::Parallel | LoopKind::ParallelVector => self.range,
                     LoopKind::Serial | LoopKind::Vector => (0, *extent as i64),
+                    LoopKind::Tile | LoopKind::TileVector => self.tile[self.depth],
                 };
+                let is_tile = matches!(kind, LoopKind::Tile | LoopKind::TileVector);
+                self.depth += usize::from(is_tile);
                 for iteration in begin..end {
                     self.variables[var.0 as usize] = iteration;
                     self.body(body)?;
                 }
+                self.depth -= usize::from(is_tile);
             }
             Stmt::Load { reg, buffer, index } => {
                 self.registers[reg.0 as usize] = self.load(*buffer, index)?;

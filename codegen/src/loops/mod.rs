@@ -21,6 +21,10 @@
 //! * A product followed by a sum rounds twice; only `MulAdd` rounds once.
 //! * A kernel with a parallel loop consists of that one loop, and whoever calls it gives the range.
 //!   Iterations must not touch each other's elements.
+//! * A kernel with tile loops is a function of a part of a matrix product's result: three loops, over batches, over
+//!   rows (both `tile`) and over columns (`tilevector`), one inside the other, with the extents of the whole result.
+//!   Whoever calls it gives one batch, a range of rows and a range of columns. It cannot fail, iterations must not
+//!   touch each other's elements, and what stands between the loops must write nothing.
 //! * Iterations of a vector loop must not depend on each other except through `Reduce`
 //!   (of one kind per accumulator), `Set` and `Update`; the emitter sees the latter two and runs
 //!   such a loop in order. What a `Store` writes may be loaded by the same iteration only.
@@ -51,7 +55,7 @@ mod scalar;
 mod tests;
 mod validate;
 
-pub use interpret::{Failure, InterpretError, interpret, interpret_range};
+pub use interpret::{Failure, InterpretError, interpret, interpret_range, interpret_tile};
 pub use parse::{ParseError, parse_kernel, parse_kernels};
 pub use scalar::{BinaryOp, CompareOp, Constant, ReduceOp, Scalar, UnaryOp, UpdateOp};
 pub use validate::KernelError;
@@ -128,6 +132,10 @@ pub enum LoopKind {
     /// `Parallel` and `Vector` at once (a flat elementwise kernel): the caller gives the range, and
     /// the iterations of it run in lanes.
     ParallelVector,
+    /// The outer two of a kernel's three tile loops, over batches and over rows: the caller gives the range.
+    Tile,
+    /// The innermost of the three, over columns: the caller gives the range, and the iterations of it run in lanes.
+    TileVector,
 }
 
 /// A statement.
@@ -388,6 +396,25 @@ impl Kernel {
             [Stmt::For { extent, kind: LoopKind::Parallel | LoopKind::ParallelVector, .. }] => Some(*extent),
             _ => None,
         }
+    }
+
+    /// The numbers of batches, rows and columns of the tile loops, if the kernel has them: one loop in the body, one
+    /// in that loop's, one in the latter's.
+    pub fn tile_extents(&self) -> Option<[usize; 3]> {
+        let mut extents = [0; 3];
+        let mut body = &self.body;
+        for (depth, slot) in extents.iter_mut().enumerate() {
+            let wanted = if depth == 2 { LoopKind::TileVector } else { LoopKind::Tile };
+            let mut loops = body.iter().filter(|stmt| matches!(stmt, Stmt::For { .. }));
+            match (loops.next(), loops.next()) {
+                (Some(Stmt::For { extent, kind, body: inner, .. }), None) if *kind == wanted => {
+                    *slot = *extent;
+                    body = inner;
+                }
+                _ => return None,
+            }
+        }
+        Some(extents)
     }
 
     /// The text without the name and the buffers' names: equal for kernels that compile to the same

@@ -209,7 +209,14 @@ impl<'a> Parser<'a> {
     }
 
     fn stmt(&mut self) -> Result<Stmt, ParseError> {
-        let kinds = [LoopKind::Serial, LoopKind::Parallel, LoopKind::Vector, LoopKind::ParallelVector];
+        let kinds = [
+            LoopKind::Serial,
+            LoopKind::Parallel,
+            LoopKind::Vector,
+            LoopKind::ParallelVector,
+            LoopKind::Tile,
+            LoopKind::TileVector,
+        ];
         let word = self.peek().ok_or_else(|| self.error("a statement"))?;
         if let Some(kind) = kinds.into_iter().find(|kind| kind.word() == word) {
             self.at += 1;

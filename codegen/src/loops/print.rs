@@ -37,6 +37,8 @@ impl LoopKind {
             LoopKind::Parallel => "parallel",
             LoopKind::Vector => "vector",
             LoopKind::ParallelVector => "parallelvector",
+            LoopKind::Tile => "tile",
+            LoopKind::TileVector => "tilevector",
         }
     }
 }

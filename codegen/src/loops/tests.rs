@@ -107,6 +107,19 @@ fn broken_rules() {
     rejected("r0: f32 = load b0[0] r1: f32 = add r0", "1 operands instead of 2");
     rejected("for i0 in 2 { a0: f32 = 0.0 } r0: f32 = read a0", "a0 is not visible here");
     rejected("r0: f32 = load b0[0] fail 3 if r0, r0", "r0 should be bool");
+    rejected("tile i0 in 2 { tilevector i1 in 2 { } }", "tile loop i0");
+    rejected("tile i0 in 2 { tile i1 in 2 { for i2 in 2 { } } }", "tile loop i0");
+    rejected("tile i0 in 1 { tile i1 in 2 { tilevector i2 in 2 { vector i3 in 2 { } } } }", "vector loop i3");
+    rejected("tile i0 in 1 { tile i1 in 2 { tilevector i2 in 2 { tile i3 in 2 { } } } }", "tile loop i3");
+    let three = |inner: &str, between: &str| {
+        format!(
+            "tile i0 in 1 {{ tile i1 in 2 {{ r0: f32 = const 1.0 {between} tilevector i2 in 2 {{ {inner} }} }} }}"
+        )
+    };
+    rejected(&three("", "store b1[i1] = r0"), "b1 is written between tile loops");
+    rejected(&three("", "for i3 in 2 { }"), "tile loop i0");
+    let fails = "r1: bool = eq r0, r0 r2: i64 = const 1 fail 1 if r1, r2";
+    rejected(&three(fails, ""), "cannot fail");
 }
 
 #[test]
@@ -126,6 +139,38 @@ fn interpreter_checks_positions_and_failures() {
         "for i0 in 3 { r0: i64 = load b0[i0] r1: i64 = const 6 r2: bool = eq r0, r1 fail 9 if r2, r0 }";
     assert_eq!(run(failing), Err(InterpretError::Failed(Failure { code: 9, value: 6 })));
     assert_eq!(interpret(&Kernel::new("k"), &mut []), Ok(()));
+}
+
+#[test]
+fn tiles_are_parts_of_the_whole() {
+    let text = "kernel \"k\" (b0: readwrite i64[24]) {
+  tile i0 in 2 {
+    tile i1 in 3 {
+      r0: i64 = index 100*i0 + 10*i1
+      tilevector i2 in 4 {
+        r1: i64 = index i2
+        r2: i64 = add r0, r1
+        store b0[12*i0 + 4*i1 + i2] = r2
+      }
+    }
+  }
+}
+";
+    let kernel = parse_kernel(text).unwrap();
+    assert_eq!(kernel.to_string(), text);
+    kernel.validate().unwrap();
+    assert_eq!(kernel.tile_extents(), Some([2, 3, 4]));
+    let run = |run: &dyn Fn(&mut [Vec<u8>]) -> Result<(), InterpretError>| -> Vec<i64> {
+        let mut buffers = [vec![0xff; 8 * 24]];
+        run(&mut buffers).unwrap();
+        buffers[0].chunks(8).map(|word| i64::from_ne_bytes(word.try_into().unwrap())).collect()
+    };
+    let place = |index: i64| 100 * (index / 12) + 10 * (index / 4 % 3) + index % 4;
+    let whole = run(&|buffers| interpret(&kernel, buffers));
+    assert_eq!(whole, (0..24).map(place).collect::<Vec<_>>());
+    let tile = run(&|buffers| interpret_tile(&kernel, buffers, 1, (1, 3), (2, 4)));
+    let inside = |index: i64| index / 12 == 1 && index / 4 % 3 >= 1 && index % 4 >= 2;
+    assert_eq!(tile, (0..24).map(|index| if inside(index) { place(index) } else { -1 }).collect::<Vec<_>>());
 }
 
 #[test]

@@ -92,12 +92,16 @@ impl Checker<'_> {
             Stmt::Store { buffer, index, value } => {
                 let scalar = self.place(*buffer, index, Access::Read)?;
                 self.visible(*value)?;
+                let whole = self.depth >= 3 || self.kernel.tile_extents().is_none();
+                ensure(whole, || format!("{buffer} is written between tile loops"))?;
                 self.expect(*value, scalar)
             }
             Stmt::Update { op, buffer, index, value } => {
                 let scalar = self.place(*buffer, index, Access::Read)?;
                 self.place(*buffer, index, Access::Write)?;
                 self.visible(*value)?;
+                let whole = self.depth >= 3 || self.kernel.tile_extents().is_none();
+                ensure(whole, || format!("{buffer} is written between tile loops"))?;
                 self.expect(*value, scalar)?;
                 self.binary(op.binary(), scalar)
             }
@@ -145,6 +149,9 @@ impl Checker<'_> {
                 ensure(self.vector_depth.is_none(), || format!("wide {function} stands in a vector loop"))
             }
             Stmt::Fail { condition, code, value } => {
+                ensure(self.kernel.tile_extents().is_none(), || {
+                    "a kernel with tile loops cannot fail".into()
+                })?;
                 ensure(*code != 0, || "failure code 0 would mean success".into())?;
                 self.visible(*condition)?;
                 self.expect(*condition, Scalar::Bool)?;
@@ -156,7 +163,11 @@ impl Checker<'_> {
 
     fn for_loop(&mut self, var: Var, kind: LoopKind, body: &[Stmt]) -> Check {
         let parallel = matches!(kind, LoopKind::Parallel | LoopKind::ParallelVector);
-        let vector = matches!(kind, LoopKind::Vector | LoopKind::ParallelVector);
+        let tile = matches!(kind, LoopKind::Tile | LoopKind::TileVector);
+        let vector = matches!(kind, LoopKind::Vector | LoopKind::ParallelVector | LoopKind::TileVector);
+        ensure(!tile || self.depth < 3 && self.kernel.tile_extents().is_some(), || {
+            format!("the tile loop {var} is not one of three, one inside the other")
+        })?;
         ensure(!parallel || self.depth == 0 && self.kernel.parallel_extent().is_some(), || {
             format!("the parallel loop {var} is not the kernel's only outermost statement")
         })?;

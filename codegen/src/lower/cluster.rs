@@ -33,6 +33,27 @@ pub(super) fn kernel(name: &str, body: &Graph, outputs: &[usize]) -> Kernel {
     cluster.nest.finish()
 }
 
+/// One kernel for all outputs of a body, of one shape whose axes stand in three groups: loops over the axes of each
+/// group (at least one loop each), one group inside the other. `over` is an input and the output that is stored over
+/// it, if one is. Buffers: the inputs, then the other outputs.
+pub(super) fn grouped(body: &Graph, over: (usize, Option<usize>), groups: [&[usize]; 3]) -> Kernel {
+    let others: Vec<usize> = (0..body.outputs().len()).filter(|&output| Some(output) != over.1).collect();
+    let mut cluster = Cluster::new(body.name(), body, &others, Access::Write);
+    if let (input, Some(output)) = over {
+        cluster.nest.write_too(cluster.inputs[input]);
+        cluster.outputs.insert(output, cluster.inputs[input]);
+    }
+    let mut at = Vec::new();
+    for group in groups {
+        if group.iter().all(|&length| length == 1) {
+            cluster.nest.open(1);
+        }
+        at.extend(cluster.nest.open_all(group));
+    }
+    cluster.store_all(body.outputs(), &at);
+    cluster.nest.finish()
+}
+
 /// Whether one nest can compute every node of a body.
 pub(super) fn accepts(body: &Graph) -> bool {
     body.iter().all(|(_, node)| match &node.op {

@@ -1,6 +1,7 @@
 //! From a graph to a program: each node, or fused group, becomes steps over places in memory.
 
 mod cluster;
+mod epilogue;
 mod index;
 mod nest;
 mod product;
@@ -70,15 +71,19 @@ impl Lowering {
         }
     }
 
-    /// Adds a run of a kernel; equal kernels are kept once.
+    /// Adds a run of a kernel.
     fn run(&mut self, kernel: Kernel, parallel: bool, arguments: Vec<Place>, cost: usize) {
-        let kernel = schedule::schedule(kernel, parallel);
+        let kernel = self.keep(schedule::schedule(kernel, parallel));
+        self.steps.push(Step::Kernel { kernel, arguments, cost });
+    }
+
+    /// The position of a kernel in the program; equal kernels are kept once.
+    fn keep(&mut self, kernel: Kernel) -> usize {
         let kernels = &mut self.program.kernels;
-        let index = *self.keys.entry(kernel.key()).or_insert_with(|| {
+        *self.keys.entry(kernel.key()).or_insert_with(|| {
             kernels.push(kernel);
             kernels.len() - 1
-        });
-        self.steps.push(Step::Kernel { kernel: index, arguments, cost });
+        })
     }
 
     /// Lowers the nodes of a graph. Outputs go to the places asked for; answers where all of them are.
@@ -169,6 +174,9 @@ impl Lowering {
             Op::Input(_) | Op::Constant(_) | Op::Reshape { .. } | Op::Bitcast(_) => {}
             Op::Mark(_) | Op::Project(_) => {}
             Op::Fused(fused) if cluster::accepts(&fused.body) => self.cluster(&fused.body, operands, parts),
+            Op::Fused(fused) if let Some(split) = epilogue::Split::of(&fused.body) => {
+                self.finished_product(&split, &fused.body, operands, parts)?;
+            }
             Op::Fused(fused) => {
                 let wanted: Vec<Option<Place>> = parts.iter().cloned().map(Some).collect();
                 self.block(&fused.body, operands, &wanted)?;

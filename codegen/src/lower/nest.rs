@@ -55,6 +55,11 @@ impl Nest {
         self.kernel.buffer(name, scalar, elements, access)
     }
 
+    /// Lets the kernel write a buffer that it reads.
+    pub fn write_too(&mut self, buffer: BufferId) {
+        self.kernel.buffers[buffer.0 as usize].access = Access::ReadWrite;
+    }
+
     /// Opens a loop.
     pub fn open(&mut self, extent: usize) -> Var {
         let var = self.kernel.variable();

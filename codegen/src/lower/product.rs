@@ -1,12 +1,28 @@
-//! Matrix products and convolutions: calls of hand-written kernels.
+//! Matrix products and convolutions: calls of hand-written kernels. [`epilogue`](super::epilogue) has what is computed
+//! of their results.
 
 use super::nest::{Nest, flatten};
 use super::{Lowering, scalars};
 use crate::CodegenError;
 use crate::loops::{Access, BinaryOp, Index, ReduceOp};
-use crate::program::{Place, Step};
+use crate::program::{Epilogue, Place, Step};
 use gradc_ir::{Builder, ConvForm, ConvOp, DType, DotDims, Graph, Node, Op, Shape, TensorType, Value};
 use gradc_kernels::{Conv, Gemm};
+
+/// A matrix product as the kernels see it, but for the result.
+pub(super) struct Product {
+    pub gemm: Gemm,
+    pub double: bool,
+    pub operands: [Place; 2],
+}
+
+/// A convolution as the kernels see it, but for the result.
+pub(super) struct Convolution {
+    pub conv: Conv,
+    pub form: gradc_kernels::ConvForm,
+    pub double: bool,
+    pub operands: [Place; 2],
+}
 
 /// An operand of a product as the kernels see it: batch, row and column strides.
 struct Operand {
@@ -27,6 +43,29 @@ impl Lowering {
         if !matches!(dtype, DType::F32 | DType::F64) {
             return self.dot_in_loops(graph, node, dims, operands, parts);
         }
+        let product = self.product(graph, node, dims, operands);
+        self.gemm(product, parts[0].clone(), None);
+    }
+
+    /// Adds a matrix product.
+    pub(super) fn gemm(&mut self, product: Product, result: Place, epilogue: Option<Epilogue>) {
+        let Product { gemm, double, operands: [lhs, rhs] } = product;
+        let scratch = match double {
+            true => gemm.scratch_bytes::<f64>(self.threads),
+            false => gemm.scratch_bytes::<f32>(self.threads),
+        };
+        let places = [lhs, rhs, result, self.temporary(scratch)];
+        self.steps.push(Step::Gemm { gemm, double, places, epilogue });
+    }
+
+    /// A product of f32 or f64, with copies of operands that the kernels cannot read in place.
+    pub(super) fn product(
+        &mut self,
+        graph: &Graph,
+        node: &Node,
+        dims: &DotDims,
+        operands: &[Place],
+    ) -> Product {
         let shapes = [&graph.ty(node.operands[0]).shape, &graph.ty(node.operands[1]).shape];
         let free = [dims.lhs_free(shapes[0].rank()), dims.rhs_free(shapes[1].rank())];
         let size = |shape: &Shape, axes: &[usize]| axes.iter().map(|&axis| shape[axis]).product::<usize>();
@@ -55,14 +94,7 @@ impl Lowering {
             c_row_stride: n,
             accumulate: false,
         };
-        let double = dtype == DType::F64;
-        let scratch = match double {
-            true => gemm.scratch_bytes::<f64>(self.threads),
-            false => gemm.scratch_bytes::<f32>(self.threads),
-        };
-        let scratch = self.temporary(scratch);
-        let places = [lhs.place, rhs.place, parts[0].clone(), scratch];
-        self.steps.push(Step::Gemm { gemm, double, places });
+        Product { gemm, double: node.ty().dtype == DType::F64, operands: [lhs.place, rhs.place] }
     }
 
     /// The strides of an operand over three groups of axes; where a group is not one stride, a transposed copy's.
@@ -137,39 +169,20 @@ impl Lowering {
         if matches!(dtype, DType::F16 | DType::BF16) {
             return self.widened_conv(graph, value, node, op, operands, parts);
         }
-        let first = &graph.ty(node.operands[0]).shape;
-        let second = &graph.ty(node.operands[1]).shape;
-        let (batch, in_channels, out_channels) = match op.form {
-            ConvForm::Forward => (first[0], first[1], second[0]),
-            ConvForm::Input => (first[0], second[1] * op.groups, first[1]),
-            ConvForm::Weight => (first[0], first[1], second[1]),
-        };
-        let conv = Conv {
-            batch,
-            groups: op.groups,
-            in_channels,
-            out_channels,
-            input: three(&op.input, 1),
-            kernel: three(&op.kernel, 1),
-            output: three(&op.output, 1),
-            stride: three(&op.stride, 1),
-            dilation: three(&op.dilation, 1),
-            pad_low: three(&op.pad_low.iter().map(|&pad| pad as isize).collect::<Vec<_>>(), 0),
-        };
-        let form = match op.form {
-            ConvForm::Forward => gradc_kernels::ConvForm::Forward,
-            ConvForm::Input => gradc_kernels::ConvForm::InputGradient,
-            ConvForm::Weight => gradc_kernels::ConvForm::WeightGradient,
-        };
-        let double = dtype == DType::F64;
+        let convolution = convolution(graph, node, op, operands);
+        self.convolve(convolution, parts[0].clone(), None);
+        Ok(())
+    }
+
+    /// Adds a convolution.
+    pub(super) fn convolve(&mut self, convolution: Convolution, result: Place, epilogue: Option<Epilogue>) {
+        let Convolution { conv, form, double, operands: [first, second] } = convolution;
         let scratch = match double {
             true => conv.scratch_bytes::<f64>(form, self.threads),
             false => conv.scratch_bytes::<f32>(form, self.threads),
         };
-        let scratch = self.temporary(scratch);
-        let places = [operands[0].clone(), operands[1].clone(), parts[0].clone(), scratch];
-        self.steps.push(Step::Conv { conv, form, double, places });
-        Ok(())
+        let places = [first, second, result, self.temporary(scratch)];
+        self.steps.push(Step::Conv { conv, form, double, places, epilogue });
     }
 }
 
@@ -213,6 +226,36 @@ impl Lowering {
         }
         to
     }
+}
+
+/// A convolution of at most three axes.
+pub(super) fn convolution(graph: &Graph, node: &Node, op: &ConvOp, operands: &[Place]) -> Convolution {
+    let first = &graph.ty(node.operands[0]).shape;
+    let second = &graph.ty(node.operands[1]).shape;
+    let (batch, in_channels, out_channels) = match op.form {
+        ConvForm::Forward => (first[0], first[1], second[0]),
+        ConvForm::Input => (first[0], second[1] * op.groups, first[1]),
+        ConvForm::Weight => (first[0], first[1], second[1]),
+    };
+    let conv = Conv {
+        batch,
+        groups: op.groups,
+        in_channels,
+        out_channels,
+        input: three(&op.input, 1),
+        kernel: three(&op.kernel, 1),
+        output: three(&op.output, 1),
+        stride: three(&op.stride, 1),
+        dilation: three(&op.dilation, 1),
+        pad_low: three(&op.pad_low.iter().map(|&pad| pad as isize).collect::<Vec<_>>(), 0),
+    };
+    let form = match op.form {
+        ConvForm::Forward => gradc_kernels::ConvForm::Forward,
+        ConvForm::Input => gradc_kernels::ConvForm::InputGradient,
+        ConvForm::Weight => gradc_kernels::ConvForm::WeightGradient,
+    };
+    let operands = [operands[0].clone(), operands[1].clone()];
+    Convolution { conv, form, double: node.ty().dtype == DType::F64, operands }
 }
 
 fn three<T: Copy>(lengths: &[T], one: T) -> [T; 3] {

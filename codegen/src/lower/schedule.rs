@@ -12,17 +12,40 @@ pub(super) fn schedule(mut kernel: Kernel, parallel: bool) -> Kernel {
         *kind = match kind {
             LoopKind::Serial | LoopKind::Parallel => LoopKind::Parallel,
             LoopKind::Vector | LoopKind::ParallelVector => LoopKind::ParallelVector,
+            LoopKind::Tile | LoopKind::TileVector => *kind,
         };
     }
     kernel
 }
 
-/// Merges a loop with the one that is all of its body, where every position treats the two as one.
-fn collapse(statement: Stmt) -> Stmt {
-    let Stmt::For { var, extent, kind, body } = statement else {
-        return map_children(statement, &mut collapse);
-    };
-    let mut body: Vec<Stmt> = body.into_iter().map(collapse).collect();
+/// Schedules a kernel of nested loops in three groups, with `counts` loops each, as one of tile loops, if the loops of
+/// each group can be merged into one.
+pub(super) fn tile(mut kernel: Kernel, counts: [usize; 3]) -> Option<Kernel> {
+    kernel.body = tile_loops(kernel.body, &counts)?;
+    Some(kernel)
+}
+
+fn tile_loops(mut body: Vec<Stmt>, counts: &[usize]) -> Option<Vec<Stmt>> {
+    let Some((&count, rest)) = counts.split_first() else { return Some(body) };
+    let at = body.iter().position(|statement| matches!(statement, Stmt::For { .. }))?;
+    let Stmt::For { var, extent, body: inner, .. } = merged(body.remove(at), count)? else { return None };
+    let kind = if rest.is_empty() { LoopKind::TileVector } else { LoopKind::Tile };
+    body.insert(at, Stmt::For { var, extent, kind, body: tile_loops(inner, rest)? });
+    Some(body)
+}
+
+/// The first `count` loops of a nest as one.
+fn merged(statement: Stmt, count: usize) -> Option<Stmt> {
+    let Stmt::For { var, extent, kind, mut body } = statement else { return None };
+    if count <= 1 {
+        return Some(Stmt::For { var, extent, kind, body });
+    }
+    let inner = merged(body.pop().filter(|_| body.is_empty())?, count - 1)?;
+    merge(var, extent, kind, vec![inner]).ok()
+}
+
+/// A loop merged with the one that is all of its body, where every position treats the two as one; else its body.
+fn merge(var: Var, extent: usize, kind: LoopKind, mut body: Vec<Stmt>) -> Result<Stmt, Vec<Stmt>> {
     if let [Stmt::For { var: inner, extent: inner_extent, body: inner_body, .. }] = body.as_mut_slice() {
         let (inner, inner_extent) = (*inner, *inner_extent);
         let mut one = true;
@@ -32,10 +55,21 @@ fn collapse(statement: Stmt) -> Stmt {
         if one && let Some(extent) = extent.checked_mul(inner_extent) {
             let mut body = std::mem::take(inner_body);
             visit_indices(&mut body, &mut |index| index.terms.retain(|(v, _)| *v != var));
-            return Stmt::For { var: inner, extent, kind, body };
+            return Ok(Stmt::For { var: inner, extent, kind, body });
         }
     }
-    Stmt::For { var, extent, kind, body }
+    Err(body)
+}
+
+/// Merges a loop with the one that is all of its body, where every position treats the two as one.
+fn collapse(statement: Stmt) -> Stmt {
+    let Stmt::For { var, extent, kind, body } = statement else {
+        return map_children(statement, &mut collapse);
+    };
+    match merge(var, extent, kind, body.into_iter().map(collapse).collect()) {
+        Ok(merged) => merged,
+        Err(body) => Stmt::For { var, extent, kind, body },
+    }
 }
 
 /// Gives one loop of each path down to the lanes: the innermost, or one around serial loops where its accesses are

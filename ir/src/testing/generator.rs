@@ -73,6 +73,10 @@ impl<'o> Generator<'o> {
     }
 
     fn operation(&mut self) -> Option<Known> {
+        if self.options.products && self.random.percent(40) {
+            let product = if self.random.percent(60) { self.dot() } else { self.conv() }?;
+            return self.epilogue(product);
+        }
         match self.random.below(35) {
             0 => self.mark(),
             1 => self.iota(),

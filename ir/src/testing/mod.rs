@@ -41,6 +41,8 @@ pub struct RandomOptions {
     pub nesting: usize,
     /// Whether fused groups may occur.
     pub fused: bool,
+    /// Whether products occur often, with elementwise work on their results.
+    pub products: bool,
     /// Operators that may occur; others are avoided.
     pub accepts: fn(&Op) -> bool,
 }
@@ -56,6 +58,7 @@ impl Default for RandomOptions {
             loops: true,
             nesting: 2,
             fused: true,
+            products: false,
             accepts: |_| true,
         }
     }

@@ -168,6 +168,9 @@ impl<T: Element> Depthwise<'_, T> {
                 let cotangent = self.second.add(number * shape.area());
                 T::dispatch(self.sliding_tier(), Correlate { window, cotangent, sums });
             }
+            if let Some(epilogue) = self.epilogue {
+                (epilogue.function)(sums, taps, 1, taps, 0, channel, 0, epilogue.environment);
+            }
         }
     }
 }

@@ -53,13 +53,16 @@ pub(super) unsafe fn run<T: Element>(
             }
         }
         if let Some(epilogue) = epilogue
-            && form != ConvForm::WeightGradient
             && channels * positions > 0
         {
-            let rows = channels / conv.batch;
-            for image in 0..conv.batch {
-                let tile = result.add(image * rows * positions);
-                (epilogue.function)(tile, positions, rows, positions, image, 0, 0, epilogue.environment);
+            let (batches, rows, columns) = match form {
+                ConvForm::Forward => (conv.batch, conv.out_channels, positions),
+                ConvForm::InputGradient => (conv.batch, conv.in_channels, positions),
+                ConvForm::WeightGradient => (1, conv.out_channels, group_in * taps),
+            };
+            for batch in 0..batches {
+                let tile = result.add(batch * rows * columns);
+                (epilogue.function)(tile, columns, rows, columns, batch, 0, 0, epilogue.environment);
             }
         }
     }

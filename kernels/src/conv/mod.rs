@@ -120,7 +120,8 @@ impl Conv {
         unsafe { self.run_tier(Tier::current(), ConvForm::InputGradient, dy, w, dx, epilogue, scratch, team) }
     }
 
-    /// Overwrites `dw` with the products of `x` and `dy` summed over images and positions.
+    /// Overwrites `dw` with the products of `x` and `dy` summed over images and positions. The epilogue sees output
+    /// channels (counted over all groups) as rows, (input channel of the group, tap) as columns, and one batch.
     ///
     /// # Safety
     /// As for [`Conv::forward`].
@@ -129,15 +130,17 @@ impl Conv {
         x: *const T,
         dy: *const T,
         dw: *mut T,
+        epilogue: Option<Epilogue<T>>,
         scratch: *mut u8,
         team: &Team,
     ) {
         // SAFETY: the caller's promise.
-        unsafe { self.run_tier(Tier::current(), ConvForm::WeightGradient, x, dy, dw, None, scratch, team) }
+        unsafe {
+            self.run_tier(Tier::current(), ConvForm::WeightGradient, x, dy, dw, epilogue, scratch, team)
+        }
     }
 
-    /// Any form with a given tier: (x, w, y), (dy, w, dx) or (x, dy, dw). The weight gradient takes no epilogue
-    /// and ignores it.
+    /// Any form with a given tier: (x, w, y), (dy, w, dx) or (x, dy, dw).
     ///
     /// # Safety
     /// As for [`Conv::forward`]; and the processor must have the tier.
@@ -169,7 +172,7 @@ impl Conv {
                 ConvForm::WeightGradient => {
                     let layout = weights::Layout::new::<T>(self, team.threads());
                     let (conv, x, dy, dw) = (*self, first, second, result);
-                    Weights { conv, layout, tier, team, x, dy, dw, scratch }.run();
+                    Weights { conv, layout, tier, team, x, dy, dw, epilogue, scratch }.run();
                 }
                 ConvForm::Forward | ConvForm::InputGradient => {
                     let shape = Shape::new(self, form);

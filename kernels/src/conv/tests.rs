@@ -78,7 +78,6 @@ fn check<T: Numbers>(conv: &Conv, tier: Tier, team: &Team, tiled: bool) {
         let guard = result[c..].to_vec();
         let bytes = conv.scratch_bytes::<T>(form, team.threads());
         let mut scratch = vec![0xffu8; bytes + 64];
-        let tiled = tiled && form != ConvForm::WeightGradient;
         let epilogue = Epilogue { function: negate_and_add_place::<T>, environment: std::ptr::null() };
         unsafe {
             let (x, y, z) = (first.as_ptr(), second.as_ptr(), result.as_mut_ptr());
@@ -91,8 +90,10 @@ fn check<T: Numbers>(conv: &Conv, tier: Tier, team: &Team, tiled: bool) {
         if tiled {
             let (rows, columns) = match form {
                 ConvForm::InputGradient => (conv.in_channels, conv.input.iter().product::<usize>()),
-                ConvForm::Forward | ConvForm::WeightGradient => {
-                    (conv.out_channels, conv.output.iter().product())
+                ConvForm::Forward => (conv.out_channels, conv.output.iter().product()),
+                ConvForm::WeightGradient => {
+                    let within = conv.in_channels / conv.groups;
+                    (conv.out_channels, within * conv.kernel.iter().product::<usize>())
                 }
             };
             for (index, value) in wanted.iter_mut().enumerate() {

@@ -9,7 +9,7 @@ use super::source::{Fill, Source};
 use crate::element::Shared;
 use crate::gemm::block::{Block, Reading, scratch_elements};
 use crate::gemm::part_of;
-use crate::{Element, Team, Tier};
+use crate::{Element, Epilogue, Team, Tier};
 
 /// Images with fewer positions than this are summed in one go, so that sums are read and written less often.
 const FEW_POSITIONS: usize = 256;
@@ -83,6 +83,7 @@ pub struct Weights<'a, T> {
     pub x: *const T,
     pub dy: *const T,
     pub dw: *mut T,
+    pub epilogue: Option<Epilogue<T>>,
     pub scratch: *mut u8,
 }
 
@@ -200,8 +201,8 @@ impl<T: Element> Weights<'_, T> {
                     c: self.dw.add(group * all * within * taps),
                     c_row: within * taps,
                     accumulate: image > 0,
-                    epilogue: None,
-                    place: (0, 0),
+                    epilogue: self.epilogue.filter(|_| image + together >= conv.batch),
+                    place: (0, group * all),
                     scratch: self.at::<T>(self.layout.own).add(worker * self.layout.own_each),
                 };
                 T::dispatch(self.tier, &block);

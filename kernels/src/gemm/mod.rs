@@ -82,6 +82,9 @@ impl Gemm {
 
     /// Computes the products with the current [`Tier`].
     ///
+    /// Without an epilogue, [`Gemm::reduced`] is what runs; with one, the problem as it is, since the epilogue counts
+    /// its rows and columns.
+    ///
     /// # Safety
     /// `a`, `b` and `c` must be valid for all elements that the sizes and strides reach (`a` and `b` for
     /// reading), `c` must not overlap them, `scratch` must be valid for [`Gemm::scratch_bytes`] bytes for
@@ -141,9 +144,9 @@ impl Gemm {
         }
     }
 
-    /// An equal problem that is easier to compute, except that the epilogue would see other tiles: a batch with one
-    /// B as more rows, a single column as a single row. Tells whether A and B changed places.
-    fn reduced(&self) -> (Gemm, bool) {
+    /// An equal problem, with elements of C at the same places, that is easier to compute: a batch with one B as
+    /// more rows, a single column as a single row. Tells whether A and B changed places.
+    pub fn reduced(&self) -> (Gemm, bool) {
         let mut gemm = *self;
         let rows = gemm.m as isize;
         let one_b = gemm.b_strides[0] == 0 && gemm.batch > 1;

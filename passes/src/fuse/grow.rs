@@ -1,6 +1,7 @@
 //! Which nodes go together.
 
 use super::Groups;
+use super::product::{is_elementwise, is_readable, regions};
 use gradc_ir::{DType, Graph, Node, Op, Shape, UnaryOp, Value};
 
 /// Members of a group, at most: kernels stay small enough to compile quickly and to keep values in registers.
@@ -20,6 +21,8 @@ pub enum Frame {
         /// The axes that vanish.
         axes: Vec<usize>,
     },
+    /// The tiles of a product's result: all values but the product's operands have its shape or are repeated over it.
+    Product(Value),
 }
 
 struct Group {
@@ -40,25 +43,30 @@ struct Growth<'g> {
 pub(super) fn grow(graph: &Graph) -> Groups {
     let mut is_output = vec![false; graph.len()];
     graph.outputs().iter().for_each(|output| is_output[output.index()] = true);
+    let users = graph.users();
     let mut growth = Growth {
         graph,
-        users: graph.users(),
-        is_output,
         of: vec![None; graph.len()],
         groups: Vec::new(),
         duplicated: vec![false; graph.len()],
+        users,
+        is_output,
     };
+    for members in regions(graph, &growth.users, &growth.is_output) {
+        members.iter().for_each(|member| growth.of[member.index()] = Some(growth.groups.len()));
+        growth.groups.push(Group { frame: Frame::Product(members[0]), members });
+    }
     for (value, node) in graph.iter().rev() {
         growth.place(value, node);
     }
     let mut members: Vec<Vec<Value>> = growth.groups.into_iter().map(|group| group.members).collect();
-    members.iter_mut().for_each(|members| members.reverse());
+    members.iter_mut().for_each(|members| members.sort_unstable());
     Groups { of: growth.of, members, duplicated: growth.duplicated }
 }
 
 impl Growth<'_> {
     fn place(&mut self, value: Value, node: &Node) {
-        if !is_member(node) {
+        if !is_member(node) || self.of[value.index()].is_some() {
             return;
         }
         if self.is_free(value, node) {
@@ -95,9 +103,10 @@ impl Growth<'_> {
         self.groups.push(Group { frame, members: vec![value] });
     }
 
-    /// The group of a user, looking through nodes that each group computes for itself only where it is plain.
+    /// The group in which a user reads its operand: none for a product, whose operands are computed before it.
     fn host(&self, user: Value) -> Option<usize> {
-        self.of[user.index()]
+        let is_product = matches!(self.graph.node(user).op, Op::Dot(_) | Op::Conv(_));
+        self.of[user.index()].filter(|_| !is_product)
     }
 
     /// A node that costs nothing where it is used: repeated scalars, counters.
@@ -107,7 +116,7 @@ impl Growth<'_> {
         }
         let used_by_members = self.users[value.index()]
             .iter()
-            .all(|user| self.of[user.index()].is_some() || self.duplicated[user.index()]);
+            .all(|user| self.host(*user).is_some() || self.duplicated[user.index()]);
         let constant = |operand: &Value| match &self.graph.node(*operand).op {
             Op::Constant(literal) => literal.is_splat(),
             Op::Broadcast { .. } => {
@@ -118,7 +127,11 @@ impl Growth<'_> {
         used_by_members
             && match &node.op {
                 Op::Constant(literal) => literal.is_splat(),
-                Op::Iota { .. } => true,
+                // The tiles of a product count rows and columns, not axes.
+                Op::Iota { .. } => self.users[value.index()].iter().all(|user| {
+                    let host = self.host(*user);
+                    !host.is_some_and(|host| matches!(self.groups[host].frame, Frame::Product(_)))
+                }),
                 Op::Broadcast { .. } => node.operands.iter().all(constant),
                 _ => false,
             }
@@ -129,6 +142,18 @@ impl Growth<'_> {
         let frame = &self.groups[host].frame;
         let shape = &node.ty().shape;
         match (&node.op, frame) {
+            (op, Frame::Product(product)) => {
+                let product = self.graph.node(*product);
+                let operands = &node.operands;
+                let fits = match op {
+                    Op::Broadcast { .. } => is_readable(self.graph, product, value),
+                    op if is_elementwise(op) => {
+                        operands.iter().all(|operand| is_readable(self.graph, product, *operand))
+                    }
+                    _ => false,
+                };
+                (fits && *shape == product.ty().shape).then(|| frame.clone())
+            }
             (Op::Reduce { axes, .. }, Frame::Map(over)) => {
                 let domain = self.graph.ty(node.operands[0]).shape.clone();
                 let rows = Frame::Rows { domain: domain.clone(), axes: axes.clone() };
@@ -167,7 +192,7 @@ impl Growth<'_> {
                 let widened = self.widened(value, host);
                 (same && (!widened || ends_with(axes, domain.rank()))).then(|| frame.clone())
             }
-            (Op::Reduce { .. }, Frame::Map(_)) => None,
+            (Op::Reduce { .. }, Frame::Map(_)) | (_, Frame::Product(_)) => None,
             (_, Frame::Map(over)) => (plain && shape == over).then(|| frame.clone()),
             (_, Frame::Rows { domain, axes }) => {
                 let fits = shape == domain || *shape == domain.without(axes);

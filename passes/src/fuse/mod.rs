@@ -2,11 +2,12 @@
 //!
 //! Groups grow from their last node towards the inputs. A node joins the group of its users if all of them are in one
 //! group, or if it is so cheap that each group may compute it for itself; it never joins where it would be computed
-//! again and again, or where the group would have to wait for itself. Products, convolutions, windows and whatever
-//! moves data by index stay alone. What a group yields, and whether its loops can be shared, is told by the shapes:
+//! again and again, or where the group would have to wait for itself. Products and convolutions take the elementwise
+//! work on their results with them, see [`product`]; windows and whatever moves data by index stay alone. What a group yields, and whether its loops can be shared, is told by the shapes:
 //! see [`Frame`].
 
 mod grow;
+mod product;
 
 use crate::Pass;
 use gradc_ir::{Builder, FusedOp, Graph, Node, Op, Value};

@@ -16,8 +16,11 @@ mod properties;
 mod resize;
 mod shrink;
 
+use gradc_codegen::lower;
+use gradc_codegen::program::Step;
 use gradc_ir::testing::{RandomOptions, random_graph};
-use gradc_ir::{DType, Graph, Literal, Mark, Op, eval};
+use gradc_ir::{DType, Graph, Literal, Mark, Node, Op, eval};
+use gradc_passes::{Selection, pipeline, run_passes};
 use gradient::Tally;
 use properties::Property;
 use std::collections::BTreeMap;
@@ -60,6 +63,7 @@ fn cases(seed: u64) -> Vec<(Case, Vec<Property>)> {
     let options = match seed % 8 {
         // Sizes at which kernels work in tiles and on several threads.
         3 => RandomOptions { operations: 10, rank: 3, length: 23, elements: 6000, ..usual },
+        6 => RandomOptions { operations: 12, length: 11, elements: 700, products: true, ..usual },
         _ => usual,
     };
     let mut add = |options: &RandomOptions, properties: Vec<Property>| {
@@ -158,6 +162,37 @@ fn random_graphs_keep_their_meaning() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance/random_graphs.txt");
         std::fs::write(&path, figures).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }
+}
+
+/// Whatever is fused with a product is computed by the product's kernel.
+#[test]
+fn products_do_the_work_on_their_results() {
+    let (mut groups, mut epilogues) = (0, 0);
+    for seed in 0..100 {
+        let floats = vec![DType::F32, DType::F64, DType::Bool];
+        let options = RandomOptions {
+            dtypes: floats,
+            loops: false,
+            fused: false,
+            products: true,
+            ..Default::default()
+        };
+        let (graph, _) = random_graph(seed, &options);
+        let graph = run_passes(graph, &pipeline(2), &Selection::default(), |_, _| {});
+        let is_product = |node: &Node| matches!(node.op, Op::Dot(_) | Op::Conv(_));
+        let holds_product = |node: &Node| match &node.op {
+            Op::Fused(fused) => fused.body.iter().any(|(_, node)| is_product(node)),
+            _ => false,
+        };
+        groups += graph.iter().filter(|(_, node)| holds_product(node)).count();
+        let program = lower(&graph, 2).unwrap_or_else(|error| panic!("seed {seed}: {error}\n{graph}"));
+        let has_epilogue = |step: &&Step| match step {
+            Step::Gemm { epilogue, .. } | Step::Conv { epilogue, .. } => epilogue.is_some(),
+            _ => false,
+        };
+        epilogues += program.steps.iter().filter(has_epilogue).count();
+    }
+    assert!(groups > 50 && groups == epilogues, "{groups} groups with a product, {epilogues} epilogues");
 }
 
 /// The shrinker finds the node that a fault needs, and nothing around it.

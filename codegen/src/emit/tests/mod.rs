@@ -5,6 +5,7 @@ mod halves;
 mod nests;
 mod object;
 mod operations;
+mod tiles;
 
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_jit::{JITBuilder, JITModule};

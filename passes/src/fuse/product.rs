@@ -1,0 +1,238 @@
+//! Which elementwise work goes with a product: what the product's kernel computes of each part of its result while
+//! that is in the cache.
+//!
+//! A region grows from a product towards the results. It takes users that work element by element, as long as none of
+//! its nodes would wait for it. It may yield several results, but no more than have to be in memory anyway: a result
+//! that only other groups would read is left to them, unless it is the only one and so takes the place of the
+//! product's.
+
+use gradc_ir::{ConvForm, DType, Graph, Node, Op, Shape, Value};
+use std::collections::BTreeSet;
+
+/// Nodes of a region, at most; operands that groups take in later come on top.
+const MOST_NODES: usize = 24;
+/// How far in the definition order a region reaches. Keeps the search for cycles local.
+const REACH: usize = 512;
+/// Nodes that are looked at to find out whether one waits for a region; if more would have to be, it does.
+const SEARCHED: usize = 256;
+/// Columns of a result with more than one row below which the rows are too short for vectors.
+const FEWEST_COLUMNS: usize = 4;
+
+/// The regions of a graph, each with its product first, in definition order. They do not overlap.
+pub(super) fn regions(graph: &Graph, users: &[Vec<Value>], is_output: &[bool]) -> Vec<Vec<Value>> {
+    let of = vec![None; graph.len()];
+    let mut search = Search { graph, users, is_output, of, regions: Vec::new() };
+    for (value, node) in graph.iter().filter(|(_, node)| is_product(node)) {
+        let region = search.region(value, node);
+        if region.len() > 1 {
+            region.iter().for_each(|member| search.of[member.index()] = Some(search.regions.len()));
+            search.regions.push(region);
+        }
+    }
+    search.regions
+}
+
+/// Whether kernels compute this product, and elementwise work on its result with it.
+fn is_product(node: &Node) -> bool {
+    let fits = match &node.op {
+        Op::Dot(_) => true,
+        Op::Conv(conv) => conv.input.len() <= 3,
+        _ => false,
+    };
+    fits && matches!(node.ty().dtype, DType::F32 | DType::F64) && node.ty().shape.elements() > 0
+}
+
+/// The axes of a product's result that its kernels see as batches, as rows, and as columns: the end of each group.
+fn axes(node: &Node, graph: &Graph) -> [usize; 3] {
+    let rank = node.ty().shape.rank();
+    match &node.op {
+        Op::Dot(dims) => {
+            let batch = dims.lhs_batch.len();
+            let lhs = graph.ty(node.operands[0]).shape.rank();
+            [batch, batch + dims.lhs_free(lhs).len(), rank]
+        }
+        Op::Conv(conv) => match conv.form {
+            ConvForm::Forward | ConvForm::Input => [1, 2, rank],
+            ConvForm::Weight => [0, 1, rank],
+        },
+        _ => [0, 0, rank],
+    }
+}
+
+/// Whether a node computes each element of its result from the same elements of its operands.
+pub(super) fn is_elementwise(op: &Op) -> bool {
+    matches!(op, Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Cast(_) | Op::Mark(_))
+}
+
+/// Whether what a product's kernel computes may read the node where it is: at the element itself, or, of a repeated
+/// operand, at the batch, the row or the column. `product` is a product of the result's shape.
+pub(super) fn is_readable(graph: &Graph, product: &Node, value: Value) -> bool {
+    let node = graph.node(value);
+    match &node.op {
+        Op::Broadcast { dims, shape } => {
+            let mut first = 0;
+            axes(product, graph).into_iter().all(|end| {
+                let mut kept = (first..end).filter(|&axis| shape[axis] != 1).map(|axis| dims.contains(&axis));
+                first = end;
+                let whole = kept.next();
+                kept.all(|kept| Some(kept) == whole)
+            })
+        }
+        Op::Transpose { .. } | Op::Reverse { .. } | Op::Slice { .. } | Op::Iota { .. } => false,
+        _ => !is_half(node),
+    }
+}
+
+fn is_half(node: &Node) -> bool {
+    node.types.iter().any(|ty| matches!(ty.dtype, DType::F16 | DType::BF16))
+}
+
+struct Search<'g> {
+    graph: &'g Graph,
+    users: &'g [Vec<Value>],
+    is_output: &'g [bool],
+    /// The region of each node.
+    of: Vec<Option<usize>>,
+    regions: Vec<Vec<Value>>,
+}
+
+impl Search<'_> {
+    fn region(&self, product: Value, node: &Node) -> Vec<Value> {
+        let shape = &node.ty().shape;
+        let [_, rows, rank] = axes(node, self.graph);
+        let columns: usize = shape[rows..rank].iter().product();
+        if columns > 1 && columns < FEWEST_COLUMNS && columns < shape.elements() {
+            return vec![product];
+        }
+        let mut region = BTreeSet::from([product]);
+        let mut late: BTreeSet<Value> = BTreeSet::new();
+        let mut waiting: BTreeSet<Value> = self.users[product.index()].iter().copied().collect();
+        while let Some(user) = waiting.pop_first() {
+            if region.len() == MOST_NODES || user.index() > product.index() + REACH {
+                late.insert(user);
+            } else if self.fits(user, shape, &region, node) {
+                if self.waits(user, product, &region) {
+                    late.insert(user);
+                } else {
+                    region.insert(user);
+                    waiting.extend(&self.users[user.index()]);
+                }
+            }
+        }
+        self.prune(&mut region, &late);
+        region.into_iter().collect()
+    }
+
+    /// Whether a user is elementwise and all of its other operands can be read where they are.
+    fn fits(&self, user: Value, shape: &Shape, region: &BTreeSet<Value>, product: &Node) -> bool {
+        let node = self.graph.node(user);
+        self.of[user.index()].is_none()
+            && is_elementwise(&node.op)
+            && node.ty().shape == *shape
+            && !is_half(node)
+            && node
+                .operands
+                .iter()
+                .all(|operand| region.contains(operand) || self.is_readable(product, *operand, 0))
+    }
+
+    /// Whether an operand can be read, or, where the region alone uses it, computed there.
+    fn is_readable(&self, product: &Node, operand: Value, depth: usize) -> bool {
+        let node = self.graph.node(operand);
+        let is_own = self.users[operand.index()].len() == 1 && !self.is_output[operand.index()];
+        is_readable(self.graph, product, operand)
+            && (!is_own
+                || !is_elementwise(&node.op)
+                || depth == 8
+                || node.operands.iter().all(|operand| self.is_readable(product, *operand, depth + 1)))
+    }
+
+    /// Whether a node needs another that needs the region. Regions run as one, so whoever needs one of their nodes
+    /// needs all that they need.
+    fn waits(&self, user: Value, product: Value, region: &BTreeSet<Value>) -> bool {
+        // Nothing before the product needs it, but for regions that reach from before it to behind it.
+        let mut first = product;
+        for members in self.regions.iter().rev() {
+            if members[0].index() + REACH < first.index() {
+                break;
+            }
+            if members[members.len() - 1] > first {
+                first = first.min(members[0]);
+            }
+        }
+        let mut seen: BTreeSet<Value> = BTreeSet::new();
+        let outside = |operand: &&Value| !region.contains(*operand);
+        let mut stack: Vec<Value> = self.graph.node(user).operands.iter().filter(outside).copied().collect();
+        while let Some(value) = stack.pop() {
+            if region.contains(&value) {
+                return true;
+            }
+            if value < first || !seen.insert(value) {
+                continue;
+            }
+            if seen.len() > SEARCHED {
+                return true;
+            }
+            match self.of[value.index()] {
+                Some(number) => {
+                    for member in &self.regions[number] {
+                        seen.insert(*member);
+                        let operands = self.graph.node(*member).operands.iter().copied();
+                        stack.extend(operands.filter(|operand| !seen.contains(operand)));
+                    }
+                }
+                None => stack.extend(self.graph.node(value).operands.iter().copied()),
+            }
+        }
+        false
+    }
+
+    /// Takes nodes away until all results but one have to be in memory anyway.
+    fn prune(&self, region: &mut BTreeSet<Value>, late: &BTreeSet<Value>) {
+        loop {
+            let outside = |member: Value| {
+                self.users[member.index()].iter().copied().filter(|user| !region.contains(user)).collect()
+            };
+            let results: Vec<(Value, Vec<Value>)> = (region.iter())
+                .map(|&member| (member, outside(member)))
+                .filter(|(member, outside): &(Value, Vec<Value>)| {
+                    self.is_output[member.index()] || !outside.is_empty()
+                })
+                .collect();
+            if results.len() < 2 {
+                return;
+            }
+            let is_stored = |(member, outside): &(Value, Vec<Value>)| {
+                self.is_output[member.index()]
+                    || outside.iter().any(|user| {
+                        let op = &self.graph.node(*user).op;
+                        late.contains(user) || self.of[user.index()].is_some() || !can_be_grouped(op)
+                    })
+            };
+            let Some((spare, _)) = results.iter().rev().find(|result| !is_stored(result)) else { return };
+            let mut gone = BTreeSet::from([*spare]);
+            for &member in region.range(*spare..) {
+                if self.graph.node(member).operands.iter().any(|operand| gone.contains(operand)) {
+                    gone.insert(member);
+                }
+            }
+            if gone.len() > 1 {
+                gone.remove(spare);
+            }
+            region.retain(|member| !gone.contains(member));
+        }
+    }
+}
+
+/// Whether a node might be part of another group, which could compute its operand for itself.
+fn can_be_grouped(op: &Op) -> bool {
+    is_elementwise(op)
+        || matches!(
+            op,
+            Op::Reduce { .. }
+                | Op::Broadcast { .. }
+                | Op::Transpose { .. }
+                | Op::Reverse { .. }
+                | Op::Slice { .. }
+        )
+}
