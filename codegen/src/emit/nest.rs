@@ -2,7 +2,7 @@
 //! scalar rest.
 
 use cranelift_codegen::ir::types::I64;
-use cranelift_codegen::ir::{InstBuilder, Value};
+use cranelift_codegen::ir::{Block, InstBuilder, Value};
 
 use super::analysis::{Plan, plan};
 use super::cells::Cell;
@@ -59,22 +59,26 @@ impl Emitter<'_, '_, '_> {
 
     /// A loop from `begin` while `step` more iterations fit below `end`; returns where it stopped.
     fn counted_dynamic(&mut self, var: Var, begin: Value, end: Value, step: i64, body: &[Stmt]) -> Value {
+        // The test stands at the end: what does not change then leaves the loop.
         let counter = self.ops.builder.declare_var(I64);
         self.ops.builder.def_var(counter, begin);
-        let [head, top, done] = std::array::from_fn(|_| self.ops.builder.create_block());
-        self.ops.builder.ins().jump(head, &[]);
-        self.ops.builder.switch_to_block(head);
-        let value = self.ops.builder.use_var(counter);
-        let last = self.ops.builder.ins().iadd_imm_s(value, step - 1);
-        let more = self.below(last, end);
-        self.ops.builder.ins().brif(more, top, &[], done, &[]);
+        let [top, done] = std::array::from_fn(|_| self.ops.builder.create_block());
+        self.while_it_fits(begin, end, step, top, done);
         self.ops.builder.switch_to_block(top);
+        let value = self.ops.builder.use_var(counter);
         self.iteration(var, Counter::Dynamic(value), body);
         let next = self.ops.builder.ins().iadd_imm_s(value, step);
         self.ops.builder.def_var(counter, next);
-        self.ops.builder.ins().jump(head, &[]);
+        self.while_it_fits(next, end, step, top, done);
         self.ops.builder.switch_to_block(done);
-        value
+        self.ops.builder.use_var(counter)
+    }
+
+    /// Goes to one block if `step` iterations from `at` on fit below `end`, else to the other.
+    fn while_it_fits(&mut self, at: Value, end: Value, step: i64, top: Block, done: Block) {
+        let last = self.ops.builder.ins().iadd_imm_s(at, step - 1);
+        let more = self.below(last, end);
+        self.ops.builder.ins().brif(more, top, &[], done, &[]);
     }
 
     pub(super) fn iteration(&mut self, var: Var, counter: Counter, body: &[Stmt]) {

@@ -2,9 +2,9 @@
 //! that is in the cache.
 //!
 //! A region grows from a product towards the results. It takes users that work element by element, as long as none of
-//! its nodes would wait for it. It may yield several results, but no more than have to be in memory anyway: a result
-//! that only other groups would read is left to them, unless it is the only one and so takes the place of the
-//! product's.
+//! its nodes would wait for it. It yields what has to be in memory anyway; what only another group would read is left
+//! to that group, which has to read the product's result, or this one, in any case. (A scale or a mask before a
+//! softmax, done where the rows are read, costs nothing; done tile by tile after a short sum, some percent.)
 
 use gradc_ir::{ConvForm, DType, Graph, Node, Op, Shape, Value};
 use std::collections::BTreeSet;
@@ -119,7 +119,7 @@ impl Search<'_> {
                 }
             }
         }
-        self.prune(&mut region, &late);
+        self.prune(&mut region, late);
         region.into_iter().collect()
     }
 
@@ -187,9 +187,11 @@ impl Search<'_> {
         false
     }
 
-    /// Takes nodes away until all results but one have to be in memory anyway.
-    fn prune(&self, region: &mut BTreeSet<Value>, late: &BTreeSet<Value>) {
-        loop {
+    /// Takes nodes away until all results have to be in memory anyway. `late` are users that have to wait for the
+    /// region; what only they read and can compute from other results is left to them.
+    fn prune(&self, region: &mut BTreeSet<Value>, mut late: BTreeSet<Value>) {
+        let Some(&product) = region.first() else { return };
+        while region.len() > 1 {
             let outside = |member: Value| {
                 self.users[member.index()].iter().copied().filter(|user| !region.contains(user)).collect()
             };
@@ -199,17 +201,24 @@ impl Search<'_> {
                     self.is_output[member.index()] || !outside.is_empty()
                 })
                 .collect();
-            if results.len() < 2 {
-                return;
-            }
-            let is_stored = |(member, outside): &(Value, Vec<Value>)| {
-                self.is_output[member.index()]
-                    || outside.iter().any(|user| {
-                        let op = &self.graph.node(*user).op;
-                        late.contains(user) || self.of[user.index()].is_some() || !can_be_grouped(op)
-                    })
+            let is_result = |value: &Value| results.iter().any(|(member, _)| member == value);
+            let is_spare = |(member, outside): &&(Value, Vec<Value>)| {
+                let is_needed = |user: &Value| {
+                    let is_grouped = self.of[user.index()].is_some();
+                    !late.contains(user) && (is_grouped || !can_be_grouped(&self.graph.node(*user).op))
+                };
+                let is_last = !self.users[member.index()].iter().any(|user| region.contains(user));
+                let mut own =
+                    self.graph.node(*member).operands.iter().filter(|operand| region.contains(operand));
+                let waited_for = outside.iter().any(|user| late.contains(user));
+                !self.is_output[member.index()]
+                    && !outside.iter().any(is_needed)
+                    && (!waited_for || *member != product && is_last && own.all(is_result))
             };
-            let Some((spare, _)) = results.iter().rev().find(|result| !is_stored(result)) else { return };
+            let Some((spare, outside)) = results.iter().rev().find(is_spare) else { return };
+            if outside.iter().any(|user| late.contains(user)) {
+                late.insert(*spare);
+            }
             let mut gone = BTreeSet::from([*spare]);
             for &member in region.range(*spare..) {
                 if self.graph.node(member).operands.iter().any(|operand| gone.contains(operand)) {
