@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{check, check_with, graph};
+use common::{check, graph};
 use gradc_codegen::{Aligned, compile};
 use gradc_ir::{
     ArgOp, BinaryOp, Builder, CompareOp, ConvForm, ConvOp, CumulativeOp, DType, DotDims, Expr, Graph,

@@ -1,7 +1,7 @@
 //! Which nodes go together.
 
 use super::Groups;
-use super::product::{is_elementwise, is_readable, regions};
+use super::product::{is_light, is_readable, regions};
 use gradc_ir::{DType, Graph, Node, Op, Shape, UnaryOp, Value};
 
 /// Members of a group, at most: kernels stay small enough to compile quickly and to keep values in registers.
@@ -147,7 +147,7 @@ impl Growth<'_> {
                 let operands = &node.operands;
                 let fits = match op {
                     Op::Broadcast { .. } => is_readable(self.graph, product, value),
-                    op if is_elementwise(op) => {
+                    op if is_light(op) => {
                         operands.iter().all(|operand| is_readable(self.graph, product, *operand))
                     }
                     _ => false,

@@ -6,7 +6,7 @@
 //! to that group, which has to read the product's result, or this one, in any case. (A scale or a mask before a
 //! softmax, done where the rows are read, costs nothing; done tile by tile after a short sum, some percent.)
 
-use gradc_ir::{ConvForm, DType, Graph, Node, Op, Shape, Value};
+use gradc_ir::{BinaryOp, ConvForm, DType, Graph, Node, Op, Shape, UnaryOp, Value};
 use std::collections::BTreeSet;
 
 /// Nodes of a region, at most; operands that groups take in later come on top.
@@ -62,6 +62,26 @@ fn axes(node: &Node, graph: &Graph) -> [usize; 3] {
 /// Whether a node computes each element of its result from the same elements of its operands.
 pub(super) fn is_elementwise(op: &Op) -> bool {
     matches!(op, Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Cast(_) | Op::Mark(_))
+}
+
+/// Whether a product's kernel takes this elementwise operator with it. Exponential functions and the like run in wide
+/// vectors over long loops, and several times slower here.
+pub(super) fn is_light(op: &Op) -> bool {
+    match op {
+        Op::Unary(op) => matches!(
+            op,
+            UnaryOp::Neg
+                | UnaryOp::Abs
+                | UnaryOp::Not
+                | UnaryOp::Sign
+                | UnaryOp::Floor
+                | UnaryOp::Ceil
+                | UnaryOp::Round
+                | UnaryOp::Sqrt
+        ),
+        Op::Binary(op) => !matches!(op, BinaryOp::Pow | BinaryOp::Atan2 | BinaryOp::Rem),
+        op => is_elementwise(op),
+    }
 }
 
 /// Whether what a product's kernel computes may read the node where it is: at the element itself, or, of a repeated
@@ -123,11 +143,11 @@ impl Search<'_> {
         region.into_iter().collect()
     }
 
-    /// Whether a user is elementwise and all of its other operands can be read where they are.
+    /// Whether a user is elementwise and light and all of its other operands can be read where they are.
     fn fits(&self, user: Value, shape: &Shape, region: &BTreeSet<Value>, product: &Node) -> bool {
         let node = self.graph.node(user);
         self.of[user.index()].is_none()
-            && is_elementwise(&node.op)
+            && is_light(&node.op)
             && node.ty().shape == *shape
             && !is_half(node)
             && node
@@ -140,11 +160,9 @@ impl Search<'_> {
     fn is_readable(&self, product: &Node, operand: Value, depth: usize) -> bool {
         let node = self.graph.node(operand);
         let is_own = self.users[operand.index()].len() == 1 && !self.is_output[operand.index()];
+        let rest = || node.operands.iter().all(|operand| self.is_readable(product, *operand, depth + 1));
         is_readable(self.graph, product, operand)
-            && (!is_own
-                || !is_elementwise(&node.op)
-                || depth == 8
-                || node.operands.iter().all(|operand| self.is_readable(product, *operand, depth + 1)))
+            && (!is_own || !is_elementwise(&node.op) || depth == 8 || is_light(&node.op) && rest())
     }
 
     /// Whether a node needs another that needs the region. Regions run as one, so whoever needs one of their nodes
