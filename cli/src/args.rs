@@ -4,6 +4,7 @@ use crate::commands;
 use clap::builder::{Styles, styling::AnsiColor};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+use std::time::Duration;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -26,7 +27,8 @@ pub struct Arguments {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 a check failed, 2 usage, 3 bad model, 4 bad input data, 5 unsupported or no \
-gradient, 6 limit, 7 NaN, 8 cannot write, 70 internal error";
+gradient, 6 limit, 7 NaN, 8 cannot write, 70 internal error, 130 Ctrl-C, 143 SIGTERM. \
+gradc explain-error CODE explains the code of an error";
 
 /// How the command speaks.
 #[derive(Args, Debug, Clone, Copy)]
@@ -45,12 +47,30 @@ pub struct Talk {
         help_heading = "Output"
     )]
     pub color: Color,
+    /// Write warnings, notes and errors as text, or as one JSON object a line, such as --log-format json
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "text",
+        hide_possible_values = true,
+        value_name = "text|json",
+        help_heading = "Output"
+    )]
+    pub log_format: LogFormat,
     /// Say more
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Output")]
     pub verbose: u8,
     /// Say nothing but results and errors
     #[arg(short, long, global = true, help_heading = "Output")]
     pub quiet: bool,
+}
+
+/// The form of what is said on standard error.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
 }
 
 /// When colours are used.
@@ -73,6 +93,8 @@ pub enum Command {
     Bench(commands::bench::Bench),
     Demo(commands::demo::Demo),
     Completions(commands::completions::Completions),
+    Man(commands::man::Man),
+    ExplainError(commands::explain_error::ExplainError),
 }
 
 /// The model and how it is read.
@@ -113,6 +135,47 @@ pub struct InputArguments {
     /// Convert arrays of another element type (checks ranges, reports the largest rounding error)
     #[arg(long, help_heading = "Input")]
     pub cast: bool,
+    #[command(flatten)]
+    pub pictures: PictureArguments,
+}
+
+/// How pictures become inputs.
+#[derive(Args, Debug, Clone, Default)]
+pub struct PictureArguments {
+    /// The order of the axes in files of pictures, where it is not the model's, such as --layout hwc for an .npy file
+    #[arg(
+        long,
+        value_enum,
+        value_name = "hwc|chw|nhwc|nchw",
+        hide_possible_values = true,
+        help_heading = "Input"
+    )]
+    pub layout: Option<Layout>,
+    /// Subtract this from each channel of PNG and JPEG pictures, whose values are 0 to 1, such as
+    /// --mean 0.485,0.456,0.406
+    #[arg(
+        long,
+        value_name = "R,G,B",
+        value_delimiter = ',',
+        allow_negative_numbers = true,
+        help_heading = "Input"
+    )]
+    pub mean: Vec<f64>,
+    /// Divide each channel of PNG and JPEG pictures by this, such as --std 0.229,0.224,0.225
+    #[arg(long, value_name = "R,G,B", value_delimiter = ',', help_heading = "Input")]
+    pub std: Vec<f64>,
+    /// Scale PNG and JPEG pictures to the size that the model wants
+    #[arg(long, help_heading = "Input")]
+    pub resize: bool,
+}
+
+/// Orders of the axes of pictures.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    Hwc,
+    Chw,
+    Nhwc,
+    Nchw,
 }
 
 /// What is done about NaN and infinity in results.
@@ -161,12 +224,18 @@ pub struct BuildArguments {
     /// Refuse what needs more memory, such as --max-memory 2GiB
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = "Resources")]
     pub max_memory: Option<u64>,
+    /// Stop after this time, such as --timeout 60s or --timeout 500ms
+    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Resources")]
+    pub timeout: Option<Duration>,
     /// How much is optimized: 0 nothing, 2 as a rule, 3 everything, such as -O0
     #[arg(short = 'O', value_name = "0..3", value_parser = clap::value_parser!(u8).range(0..=3), default_value_t = 2, help_heading = "Compile")]
     pub optimize: u8,
     /// Leave passes out, such as --no-pass fuse
     #[arg(long, value_name = "PASS,...", value_delimiter = ',', help_heading = "Compile")]
     pub no_pass: Vec<String>,
+    /// Run only the first N passes, to find one at fault, such as --passes-up-to 3
+    #[arg(long, value_name = "N", help_heading = "Compile")]
+    pub passes_up_to: Option<usize>,
     /// Interpret instead of compiling: slow, and the same but for rounding
     #[arg(long, help_heading = "Compile")]
     pub interpreter: bool,
@@ -178,6 +247,8 @@ impl Default for BuildArguments {
             dtype: None,
             threads: None,
             max_memory: None,
+            timeout: None,
+            passes_up_to: None,
             optimize: 2,
             no_pass: Vec::new(),
             interpreter: false,
@@ -227,6 +298,24 @@ pub struct GoalArguments {
     /// What the output should be, for --loss: @labels.npy, or numbers such as 3,1,4
     #[arg(long, value_name = "VALUE", requires = "loss", help_heading = "Gradient")]
     pub labels: Option<String>,
+    /// Add this to every label, such as --label-offset -1 for labels that count from 1
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "loss",
+        allow_negative_numbers = true,
+        help_heading = "Gradient"
+    )]
+    pub label_offset: Option<i64>,
+    /// Leave rows with this label out of --loss ce, such as --ignore-index -100 (it is compared before the offset)
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "loss",
+        allow_negative_numbers = true,
+        help_heading = "Gradient"
+    )]
+    pub ignore_index: Option<i64>,
     /// The output that --loss compares (the only one by default)
     #[arg(long, value_name = "OUT", requires = "loss", help_heading = "Gradient")]
     pub output_name: Option<String>,
@@ -266,6 +355,21 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
     Ok((number * factor) as u64)
 }
 
+/// Reads a time such as `60s`, `500ms`, `2m` or `60`.
+fn parse_time(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit.trim() {
+        "ms" => 1e-3,
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => return Err("times look like 60s, 500ms or 2m".to_owned()),
+    };
+    let seconds = number.parse::<f64>().map_err(|_| "times look like 60s, 500ms or 2m".to_owned())? * factor;
+    Duration::try_from_secs_f64(seconds).map_err(|_| "times look like 60s, 500ms or 2m".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -283,5 +387,13 @@ mod tests {
         assert_eq!(parse_bytes("7"), Ok(7));
         assert!(parse_bytes("GiB").is_err());
         assert!(parse_bytes("3 apples").is_err());
+    }
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(parse_time("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_time("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(parse_time("1.5"), Ok(Duration::from_millis(1500)));
+        assert!(parse_time("s").is_err() && parse_time("3 apples").is_err());
     }
 }

@@ -3,13 +3,13 @@
 use crate::failure::{Failure, Result};
 use crate::terminal::{self, Terminal};
 use gradc::formats::output::{Existing, write_atomically};
-use gradc::formats::{FormatError, Limits, npy, npz, png, safetensors, tensor_proto};
+use gradc::formats::{FormatError, Limits, jpeg, npy, npz, png, safetensors, tensor_proto};
 use gradc_ir::{DType, Literal};
 use std::collections::BTreeMap;
 use std::io::{self, Cursor, Write};
 use std::path::Path;
 
-const READABLE: &[&str] = &[".npy", ".npz", ".safetensors", ".pb", ".png"];
+const READABLE: &[&str] = &[".npy", ".npz", ".safetensors", ".pb", ".png", ".jpg", ".jpeg"];
 const WRITABLE: &[&str] = &[".npz", ".safetensors", ".npy"];
 
 fn ending(path: &Path) -> String {
@@ -21,6 +21,11 @@ pub fn is_archive(path: &Path) -> bool {
     matches!(ending(path).as_str(), "npz" | "safetensors")
 }
 
+/// Whether a file holds a picture.
+pub fn is_picture(path: &str) -> bool {
+    matches!(ending(Path::new(path)).as_str(), "png" | "jpg" | "jpeg")
+}
+
 /// One array: `FILE`, or `FILE:NAME` in a file of many.
 pub fn load_one(text: &str, limits: &Limits) -> Result<Literal> {
     let (path, key) = split_key(text);
@@ -29,6 +34,7 @@ pub fn load_one(text: &str, limits: &Limits) -> Result<Literal> {
         "npy" => Ok(npy::read(path, limits)?),
         "pb" => Ok(tensor_proto::read(path, limits)?.1),
         "png" => Ok(png::read(path, limits)?),
+        "jpg" | "jpeg" => Ok(jpeg::read(path, limits)?),
         "npz" => {
             let mut archive = npz::Npz::open(path, limits)?;
             let key = the_key(path, key, || archive.names())?;

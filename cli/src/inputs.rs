@@ -1,8 +1,9 @@
 //! The model's inputs from the command line: which are given, what shapes follow, and their values.
 
-use crate::args::{InputArguments, ShapeArguments};
-use crate::arrays;
+use crate::args::{InputArguments, PictureArguments, ShapeArguments};
+use crate::arrays::{self, is_picture};
 use crate::failure::{Failure, Result};
+use crate::pictures::arranged;
 use crate::terminal::Terminal;
 use crate::values::Value;
 use crate::words::some_of;
@@ -25,6 +26,7 @@ pub struct Inputs {
     /// Values by input.
     values: BTreeMap<String, Value>,
     cast: bool,
+    pictures: PictureArguments,
 }
 
 impl Inputs {
@@ -37,7 +39,8 @@ impl Inputs {
         limits: &Limits,
     ) -> Result<Inputs> {
         let declared = acceptable(model);
-        let mut gathered = Inputs { cast: inputs.cast, ..Inputs::default() };
+        let mut gathered =
+            Inputs { cast: inputs.cast, pictures: inputs.pictures.clone(), ..Inputs::default() };
         for text in &shapes.dim {
             let (name, length) = parse_dim(text)?;
             if !model.symbols().contains(&name) {
@@ -181,8 +184,20 @@ impl Inputs {
     }
 
     fn give(&mut self, input: &Declared, value: Value) -> Result<()> {
+        let value = match value {
+            Value::Array(array, source) => {
+                Value::Array(arranged(&self.pictures, input, array, &source)?, source)
+            }
+            other => other,
+        };
         if let Some(shape) = value.shape() {
-            self.bind(input, shape)?;
+            let picture = matches!(&value, Value::Array(_, source) if is_picture(source));
+            self.bind(input, shape).map_err(|failure| match picture && !self.pictures.resize {
+                true => {
+                    Failure { help: "add --resize to scale the picture to that size".to_owned(), ..failure }
+                }
+                false => failure,
+            })?;
         } else if let (Value::Numbers(numbers), Some([Dim::Symbol(_) | Dim::Unknown])) =
             (&value, input.dims.as_deref())
             && !self.shapes.contains_key(&input.name)
@@ -253,12 +268,13 @@ fn wrong_shape(input: &Declared, shape: &[usize]) -> Failure {
         (&[_, c, h, w], &[height, width, channels])
             if matches(c, channels) && matches(h, height) && matches(w, width) && channels <= 4 =>
         {
-            "the file looks like HWC without a batch: transpose(2,0,1)[None] before saving".to_owned()
+            "the file looks like HWC without a batch: add --layout hwc, or transpose(2,0,1)[None] before saving"
+                .to_owned()
         }
         (&[_, c, h, w], &[_, height, width, channels])
             if matches(c, channels) && matches(h, height) && matches(w, width) && channels <= 4 =>
         {
-            "the file looks like NHWC: transpose(0,3,1,2) before saving".to_owned()
+            "the file looks like NHWC: add --layout nhwc, or transpose(0,3,1,2) before saving".to_owned()
         }
         (wanted, _)
             if wanted.len() == shape.len() + 1

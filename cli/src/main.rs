@@ -6,13 +6,16 @@ mod commands;
 mod convert;
 mod failure;
 mod inputs;
+mod interrupt;
+mod pictures;
 mod problem;
 mod random;
+mod sha256;
 mod terminal;
 mod values;
 mod words;
 
-use args::{Arguments, Color, Command};
+use args::{Arguments, Color, Command, LogFormat};
 use clap::Parser;
 use failure::{Failure, Result};
 use std::panic;
@@ -32,7 +35,9 @@ fn main() -> ExitCode {
     };
     choice.write_global();
     let verbosity = if arguments.talk.quiet { -1 } else { arguments.talk.verbose.min(2) as i8 };
-    let terminal = Terminal { json: arguments.talk.json, verbosity };
+    let log_json = arguments.talk.log_format == LogFormat::Json;
+    let terminal = Terminal { json: arguments.talk.json, log_json, verbosity };
+    interrupt::watch(terminal);
     panic::set_hook(Box::new(|_| {}));
     let outcome = panic::catch_unwind(|| run(arguments, &terminal)).unwrap_or_else(|cause| Err(bug(&cause)));
     match outcome {
@@ -55,6 +60,8 @@ fn run(arguments: Arguments, terminal: &Terminal) -> Result<ExitCode> {
         Some(Command::Bench(bench)) => bench.run(terminal),
         Some(Command::Demo(demo)) => demo.run(terminal),
         Some(Command::Completions(completions)) => completions.run(),
+        Some(Command::Man(man)) => man.run(),
+        Some(Command::ExplainError(explain)) => explain.run(terminal),
         None if arguments.version => commands::version::run(terminal),
         None => Err(Failure::usage("no command was given", "gradc --help lists the commands")),
     }

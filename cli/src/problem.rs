@@ -45,6 +45,9 @@ pub fn prepare<'m>(model: &'m Model, inputs: &Inputs, build: &BuildArguments) ->
     for pass in &build.no_pass {
         compile = compile.without_pass(pass);
     }
+    if let Some(count) = build.passes_up_to {
+        compile = compile.pass_limit(count);
+    }
     let float = build.dtype.map(|dtype| dtype.dtype());
     if let Some(float) = float {
         compile = compile.dtype(float);
@@ -54,7 +57,7 @@ pub fn prepare<'m>(model: &'m Model, inputs: &Inputs, build: &BuildArguments) ->
     }
     let required: BTreeSet<String> = model.inputs().into_iter().map(|input| input.name).collect();
     // Whatever there is to say of a value is said when it is set.
-    let silent = Terminal { json: false, verbosity: -1 };
+    let silent = Terminal::silent();
     for name in inputs.names() {
         let Some(value) = inputs.early_value(model, name, float, &silent)? else { continue };
         compile = match required.contains(name) {
@@ -74,7 +77,7 @@ pub fn set_inputs(
     session: &mut Session,
 ) -> Result<()> {
     let compiled: CompiledModel = session.model().clone();
-    let silent = Terminal { json: false, verbosity: -1 };
+    let silent = Terminal::silent();
     let declared = model.inputs();
     for info in compiled.inputs() {
         let value = match &info.role {
@@ -218,8 +221,11 @@ impl Goal {
             },
         };
         let loss = Loss::new(kind, &output);
+        let offset = arguments.label_offset.unwrap_or(0);
         let value = arguments.labels.as_deref().map(|text| Value::parse(text, limits)).transpose()?;
-        let loss = match (&value, arguments.label) {
+        let value = value.map(|value| value.shifted(offset)).transpose()?;
+        let label = arguments.label.map(|label| label.saturating_add(offset));
+        let loss = match (&value, label) {
             (_, Some(label)) => loss.with_label(label),
             (Some(Value::Array(array, _)), None) if array.dtype().is_float() => loss.with_values(),
             (Some(_), None) => loss,
@@ -227,6 +233,10 @@ impl Goal {
                 let what = format!("the loss {} needs what {} should be", kind.name(), Quoted(&output));
                 return Err(Failure::usage(what, "add --label 281 or --labels @labels.npy"));
             }
+        };
+        let loss = match arguments.ignore_index {
+            Some(ignored) => loss.without_label(ignored.saturating_add(offset)),
+            None => loss,
         };
         self.targets.push(Target::loss(loss));
         self.values.extend(value.map(|value| (format!("target:{output}"), value)));

@@ -8,11 +8,18 @@ use std::io::{self, IsTerminal, Write};
 pub struct Terminal {
     /// Results as one JSON object.
     pub json: bool,
+    /// Warnings, notes and errors as JSON, one object a line.
+    pub log_json: bool,
     /// How often `-v` was given, less `-q`.
     pub verbosity: i8,
 }
 
 impl Terminal {
+    /// One that says nothing.
+    pub fn silent() -> Terminal {
+        Terminal { json: false, log_json: false, verbosity: -1 }
+    }
+
     /// Writes a result.
     pub fn result(&self, text: &str) -> Result<()> {
         write_out(text.as_bytes())
@@ -53,7 +60,17 @@ impl Terminal {
         }
     }
 
+    /// Says that the command was ended from outside.
+    pub fn stopped(&self) {
+        self.say("1;33", "stopped", "nothing was written; a file that stood at the output is untouched");
+    }
+
     fn say(&self, style: &str, label: &str, text: &str) {
+        if self.log_json {
+            let line = serde_json::json!({ "schema": "gradc.log/1", "level": label, "message": text });
+            let _ = writeln!(io::stderr().lock(), "{line}");
+            return;
+        }
         let body = crate::words::wrap(&format!(": {text}"), 100, label.len(), "  ");
         let label = if styled() { format!("\x1b[{style}m{label}\x1b[0m") } else { label.to_owned() };
         let _ = writeln!(io::stderr().lock(), "{label}{body}");
@@ -62,7 +79,7 @@ impl Terminal {
     /// Reports what ended a command.
     pub fn fail(&self, failure: &Failure) {
         let mut stderr = io::stderr().lock();
-        let _ = match self.json {
+        let _ = match self.json || self.log_json {
             true => writeln!(stderr, "{}", failure.json()),
             false => write!(stderr, "{}", failure.render(styled())),
         };

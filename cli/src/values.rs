@@ -60,6 +60,26 @@ impl Value {
         })
     }
 
+    /// Whole numbers, each with another added to it.
+    pub fn shifted(self, offset: i64) -> Result<Value> {
+        Ok(match self {
+            Value::Numbers(numbers) => Value::Numbers(numbers.iter().map(|x| x + offset as f64).collect()),
+            Value::Array(array, source) if offset != 0 => {
+                let integers = array.to_i64().ok_or_else(|| {
+                    let what = format!(
+                        "{} holds {}, --label-offset wants integers",
+                        Escaped(&source),
+                        array.dtype()
+                    );
+                    Failure::usage(what, "leave --label-offset out, or save the labels as integers")
+                })?;
+                let shifted: Vec<i64> = integers.iter().map(|x| x.saturating_add(offset)).collect();
+                Value::Array(Literal::new(array.shape().clone(), &shifted), source)
+            }
+            other => other,
+        })
+    }
+
     /// The array of this type for the tensor `name`. The shape of an array has been checked.
     ///
     /// `declared` is an element type that is converted without a word, if there is one.

@@ -21,6 +21,8 @@ pub enum Error {
         operators: Vec<UnsupportedOperator>,
         /// How many other nodes are supported.
         supported_nodes: usize,
+        /// A tensor that is computed before them.
+        before: Option<String>,
     },
     /// The bytes are not an ONNX model.
     #[error("{file} is not an ONNX model: {reason}")]
@@ -213,13 +215,17 @@ impl Error {
         match self {
             Error::UnsupportedOperators { operators, .. } if operators.iter().all(makes_maps) => {
                 "it makes a map of a tensor: export the model without it (zipmap=False in skl2onnx), or cut the model \
-                 before it with --output"
+                 before it with --output-name"
                     .to_owned()
             }
-            Error::UnsupportedOperators { supported_nodes, .. } => format!(
-                "cut the model before them with --output, or see gradc ops. Everything else ({}) is supported",
-                count(*supported_nodes, "node", "nodes")
-            ),
+            Error::UnsupportedOperators { supported_nodes, before, .. } => {
+                let before = before.as_ref().map_or_else(String::new, |name| {
+                    let name = Escaped(name);
+                    format!("cut the model before them: --output-name {name} of gradc run, --target {name}:sum of gradc grad. ")
+                });
+                let rest = count(*supported_nodes, "other node", "other nodes");
+                format!("{before}gradc ops --missing says why. Supported: {rest}")
+            }
             Error::NotOnnx { reason, .. } => reason.help().to_owned(),
             Error::Opset { version, known, .. } if version < known.start() => format!(
                 "convert it with onnx.version_converter.convert_version(model, {}), or export it anew",

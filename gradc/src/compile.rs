@@ -12,7 +12,7 @@ use gradc_frontend_onnx::{self as frontend, LowerOptions, Lowered, lower};
 use gradc_ir::{Builder, DType, Graph, Literal, Value};
 use gradc_kernels::Team;
 use gradc_passes::{Gradient, Report, pipeline, vjp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
@@ -195,6 +195,7 @@ impl<'a> Compile<'a> {
             if self.forward_only { Selection::default() } else { Selection::new(&self.wrt, &catalog)? };
         self.lower.tags = selection.tags();
         self.lower.weights = WeightPolicy::Names(selection.weights());
+        self.lower.only = self.needed(&catalog, &selection);
         let lowered = self.lower()?;
         let lowered_at = Instant::now();
 
@@ -276,6 +277,22 @@ impl<'a> Compile<'a> {
             target: goal.map_or_else(String::new, |goal| goal.text),
         };
         Ok(CompiledModel { shared: Arc::new(shared) })
+    }
+
+    /// The tensors that are needed, where that is less than all outputs and all of them are known.
+    fn needed(&self, catalog: &Catalog<'_>, selection: &Selection) -> Option<BTreeSet<String>> {
+        let outputs = self.outputs.as_ref()?;
+        if self.targets.is_empty() && !self.forward_only {
+            return None;
+        }
+        let mut needed: BTreeSet<String> = outputs.iter().cloned().collect();
+        for target in &self.targets {
+            let names = [target.tensor().to_owned(), target.to_string()];
+            needed.insert(names.into_iter().find(|name| catalog.kind(name).is_some())?);
+        }
+        needed.extend(selection.tags());
+        needed.extend(selection.weights());
+        needed.iter().all(|name| catalog.kind(name).is_some()).then_some(needed)
     }
 
     fn check_options(&self) -> Result<()> {

@@ -54,10 +54,14 @@ impl Function {
         let optimized = if settings.interpreter {
             graph.clone()
         } else {
-            run_passes(graph.clone(), &pipeline(settings.level), &settings.passes, |report, graph| {
-                reports.push(report.clone());
-                observe(report, graph);
-            })
+            let optimized =
+                run_passes(graph.clone(), &pipeline(settings.level), &settings.passes, |report, graph| {
+                    reports.push(report.clone());
+                    observe(report, graph);
+                });
+            // What code generation cannot do without runs also where passes were stopped short.
+            let needed = if settings.passes.limit.is_some() { pipeline(0) } else { Vec::new() };
+            run_passes(optimized, &needed, &Selection::default(), |_, _| {})
         };
         let passed = Instant::now();
         let engine = if settings.interpreter {

@@ -330,7 +330,9 @@ impl Error {
             Error::BufferSize { .. } => "give a buffer of the tensor's size".to_owned(),
             Error::Fixed { .. } => "compile anew for another value".to_owned(),
             Error::IndexOutOfRange { .. } => "check the data against the model's tables".to_owned(),
-            Error::LabelOutOfRange { .. } => "if labels count from 1, subtract 1 from each".to_owned(),
+            Error::LabelOutOfRange { .. } => {
+                "if labels count from 1, add --label-offset -1; to skip a value use --ignore-index".to_owned()
+            }
             Error::ElementOutOfRange { .. } => "indices count from 0, negative ones from the end".to_owned(),
             Error::IntegerTarget { source_tensor, .. } => match source_tensor {
                 Some(source) => {
@@ -359,7 +361,12 @@ impl Error {
                 format!("--wrt one of: {} ({} {verb} a path)", shortened(with_path), with_path.len())
             }
             Error::NoCode { .. } => "the interpreter runs it, slowly: --interpreter".to_owned(),
-            Error::Memory { .. } => "use smaller inputs, or raise --max-memory".to_owned(),
+            Error::Memory { needed, .. } => {
+                format!(
+                    "use smaller inputs, or raise the limit: --max-memory {}MiB is enough",
+                    needed.div_ceil(1 << 20)
+                )
+            }
             Error::NotFinite(found) => found.help(),
             Error::File(error) => error.help(),
             Error::Internal { .. } => {

@@ -92,7 +92,9 @@ pub use session::Session;
 pub use target::Target;
 pub use wrt::Wrt;
 
-pub use gradc_frontend_onnx::lower::{Gradient as GradientKind, OperatorInfo, operators};
+pub use gradc_frontend_onnx::lower::{
+    Coverage, Derivative, Gradient as GradientKind, OperatorInfo, Support, coverage, operators,
+};
 pub use gradc_frontend_onnx::model::{DataType, Dim};
 pub use gradc_frontend_onnx::{ExternalData, ReadOptions};
 pub use gradc_kernels::Team;

@@ -15,6 +15,8 @@ pub struct Loss {
     pub output: String,
     /// What it should be.
     pub wanted: Wanted,
+    /// Rows with this label do not count, whatever it is. For cross-entropy with labels alone.
+    pub ignored: Option<i64>,
 }
 
 /// The known losses.
@@ -98,12 +100,18 @@ impl Loss {
     /// A loss that takes labels at run time (cross-entropy) or values at run time (all others).
     pub fn new(kind: LossKind, output: impl Into<String>) -> Loss {
         let wanted = if kind == LossKind::CrossEntropy { Wanted::Labels } else { Wanted::Values };
-        Loss { kind, output: output.into(), wanted }
+        Loss { kind, output: output.into(), wanted, ignored: None }
     }
 
     /// The same label for every row.
     pub fn with_label(mut self, label: i64) -> Loss {
         self.wanted = Wanted::Label(label);
+        self
+    }
+
+    /// Rows with this label do not count.
+    pub fn without_label(mut self, label: i64) -> Loss {
+        self.ignored = Some(label);
         self
     }
 
@@ -160,7 +168,7 @@ pub(crate) fn build<'b>(loss: &Loss, x: Expr<'b>, wanted: Option<Expr<'b>>) -> E
         (Wanted::Values | Wanted::Labels, None) => unreachable!("`wanted_type` told of an input"),
     };
     if labels.dtype() == DType::I64 {
-        return cross_entropy_of_labels(wide, labels);
+        return cross_entropy_of_labels(wide, labels, loss.ignored);
     }
     let wanted = labels.cast(wide.dtype());
     let difference = wide - wanted;
@@ -208,7 +216,7 @@ fn log_softmax(x: Expr<'_>, axis: usize) -> Expr<'_> {
     }
 }
 
-fn cross_entropy_of_labels<'b>(x: Expr<'b>, labels: Expr<'b>) -> Expr<'b> {
+fn cross_entropy_of_labels<'b>(x: Expr<'b>, labels: Expr<'b>, ignored: Option<i64>) -> Expr<'b> {
     let (builder, shape): (&Builder, Shape) = (x.builder(), x.shape());
     let axis = class_axis(&shape);
     let (classes, rows) = (shape[axis], labels.shape().elements());
@@ -217,10 +225,19 @@ fn cross_entropy_of_labels<'b>(x: Expr<'b>, labels: Expr<'b>) -> Expr<'b> {
     let flat = log_softmax(x, axis).transpose(&order).reshape(&Shape::new(&[rows * classes]));
     // Looking the label up among the classes reports one that is none of them, before it could meet another row.
     let known = builder.iota(TensorType::new(DType::I64, [classes]), 0);
-    let label = known.gather(0, labels.reshape(&Shape::new(&[rows])));
+    let labels = labels.reshape(&Shape::new(&[rows]));
+    let ignored = ignored.map(|label| labels.eq(labels.splat(label as f64)));
+    let labels = ignored.map_or(labels, |ignored| ignored.select(labels.splat(0.0), labels));
+    let label = known.gather(0, labels);
     let row = builder.iota(TensorType::new(DType::I64, [rows]), 0);
     let chosen = flat.gather(0, row * classes as f64 + label);
-    -mean(chosen)
+    match ignored {
+        None => -mean(chosen),
+        Some(ignored) => {
+            let counted = ignored.select(chosen.splat(0.0), chosen.splat(1.0)).sum_all();
+            -ignored.select(chosen.splat(0.0), chosen).sum_all() / counted
+        }
+    }
 }
 
 /// Where `x` (of one axis or more) has the greatest element of each slice along the first axis, or of all.

@@ -4,6 +4,7 @@ use crate::args::{BuildArguments, Float, GoalArguments, InputArguments, ModelArg
 use crate::commands::grad::{brackets, index_of};
 use crate::failure::{Failure, Result};
 use crate::inputs::Inputs;
+use crate::interrupt;
 use crate::problem::{self, Goal};
 use crate::random::Random;
 use crate::terminal::Terminal;
@@ -58,6 +59,7 @@ const INTERPRETER_TOLERANCE: [f64; 2] = [1e-9, 1e-4];
 
 impl Check {
     pub fn run(self, terminal: &Terminal) -> Result<ExitCode> {
+        interrupt::deadline(*terminal, self.build.timeout);
         let limits = Limits::default();
         let model = problem::load(&self.model)?;
         let mut goal = Goal::new(&model, &self.goal, &limits)?;

@@ -5,6 +5,7 @@ use crate::arrays;
 use crate::commands::inspect;
 use crate::failure::{Failure, Result};
 use crate::inputs::Inputs;
+use crate::interrupt;
 use crate::problem::{self, Goal};
 use crate::terminal::{self, Terminal};
 use crate::words::{bytes, count, duration, grouped, some_of, table};
@@ -57,6 +58,7 @@ pub struct CompileCommand {
 
 impl CompileCommand {
     pub fn run(self, terminal: &Terminal) -> Result<ExitCode> {
+        interrupt::deadline(*terminal, self.build.timeout);
         let limits = Limits::default();
         let texts = self.emit.iter().filter(|name| *name != OBJECT);
         let forms = texts.map(|name| form(name)).collect::<Result<Vec<Emit>>>()?;

@@ -4,9 +4,9 @@ use crate::args::{BuildArguments, ModelArguments, ShapeArguments};
 use crate::commands::ops;
 use crate::failure::Result;
 use crate::inputs::Inputs;
-use crate::problem;
 use crate::terminal::Terminal;
 use crate::words::{bytes, count, grouped, table, wrap};
+use crate::{problem, sha256};
 use clap::Args;
 use gradc::formats::Limits;
 use gradc::{Declared, GradientKind, Model, OperatorCount, Plan};
@@ -56,9 +56,12 @@ impl Inspect {
             }
             false => None,
         };
+        // The model was read already: a file that has gone in the meantime only lacks its hash.
+        let sha256 = sha256::of_file(&self.model.model).ok();
+        let sha256 = sha256.as_deref();
         terminal.answer(
-            || as_json(&model, plan.as_ref()),
-            || as_text(&self.model, &model, &inputs, plan.as_ref()),
+            || as_json(&model, sha256, plan.as_ref()),
+            || as_text(&self.model, &model, sha256, &inputs, plan.as_ref()),
         )?;
         Ok(ExitCode::SUCCESS)
     }
@@ -78,13 +81,20 @@ fn operator_name(operator: &OperatorCount) -> String {
     }
 }
 
-fn as_text(arguments: &ModelArguments, model: &Model, inputs: &Inputs, plan: Option<&Plan>) -> String {
+fn as_text(
+    arguments: &ModelArguments,
+    model: &Model,
+    sha256: Option<&str>,
+    inputs: &Inputs,
+    plan: Option<&Plan>,
+) -> String {
     let file = arguments.model.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut facts = vec![format!("ONNX opset {}", model.opset())];
     if !model.producer().is_empty() {
         facts.push(Escaped(&model.producer()).to_string());
     }
     facts.extend(model.file_bytes().map(bytes));
+    facts.extend(sha256.map(|hash| format!("sha256 {}…", &hash[..12])));
     let mut text = format!("{}  {}\n", Escaped(&file), facts.join(" · "));
     let open: Vec<String> =
         model.symbols().into_iter().filter(|symbol| !inputs.dims.contains_key(symbol)).collect();
@@ -153,7 +163,7 @@ fn support(model: &Model, operators: &[OperatorCount]) -> String {
     }
 }
 
-fn as_json(model: &Model, plan: Option<&Plan>) -> Json {
+fn as_json(model: &Model, sha256: Option<&str>, plan: Option<&Plan>) -> Json {
     let declared = |value: &Declared| {
         let dims = value.dims.as_ref().map(|dims| {
             dims.iter()
@@ -182,6 +192,7 @@ fn as_json(model: &Model, plan: Option<&Plan>) -> Json {
         "ir_version": model.ir_version(),
         "opsets": model.opsets(),
         "file_bytes": model.file_bytes(),
+        "sha256": sha256,
         "inputs": model.inputs().iter().map(declared).collect::<Vec<_>>(),
         "outputs": model.outputs().iter().map(declared).collect::<Vec<_>>(),
         "symbols": model.symbols(),

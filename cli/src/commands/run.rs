@@ -6,6 +6,7 @@ use crate::args::{
 use crate::arrays;
 use crate::failure::{Failure, Result};
 use crate::inputs::Inputs;
+use crate::interrupt;
 use crate::problem::{self, Goal};
 use crate::terminal::Terminal;
 use crate::words::{bytes, count, duration, json_number, significant, table};
@@ -52,6 +53,7 @@ pub struct Run {
 
 impl Run {
     pub fn run(self, terminal: &Terminal) -> Result<ExitCode> {
+        interrupt::deadline(*terminal, self.build.timeout);
         let limits = Limits::default();
         if let Some(output) = &self.save.output {
             arrays::check_output(output, self.save.no_clobber)?;

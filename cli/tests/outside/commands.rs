@@ -263,7 +263,9 @@ fn help_version_and_completions() {
     let folder = Folder::new();
     assert!(folder.gradc("--version").ok().starts_with("gradc 0."));
     assert!(folder.gradc("--version -v").ok().contains("cpu "));
-    for command in ["inspect", "ops", "compile", "run", "grad", "check", "bench", "completions"] {
+    for command in
+        ["inspect", "ops", "compile", "run", "grad", "check", "bench", "completions", "man", "explain-error"]
+    {
         let long = folder.gradc(&format!("{command} --help")).ok();
         let examples = long.split("Examples:").nth(1).unwrap_or_default();
         assert!(examples.matches("gradc ").count() >= 3, "{command}");

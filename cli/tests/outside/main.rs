@@ -3,8 +3,11 @@
 mod bench;
 mod commands;
 mod demo;
+mod documents;
+mod flags;
 mod folder;
 mod mistakes;
 mod outputs;
+mod robustness;
 #[path = "../../../gradc/tests/support/mod.rs"]
 mod support;

@@ -27,9 +27,9 @@ fn wrong_shape() {
     folder.gradc("grad m.onnx --input input=@hwc.npy --target logits:argmax").fails(
         4,
         "error[GC0201]: input «input» has shape [2,2,3], the model wants f32[N,3,2,2]",
-        "the file looks like HWC without a batch: transpose(2,0,1)[None] before saving",
+        "the file looks like HWC without a batch: add --layout hwc, or transpose(2,0,1)[None] before saving",
     );
-    folder.gradc("grad m.onnx --input input=@x.npy --target logits:argmax").ok();
+    folder.mended("grad m.onnx --input input=@hwc.npy --target logits:argmax", "GC0201", "--layout hwc");
 }
 
 #[test]
@@ -40,7 +40,12 @@ fn missing_input() {
         "error[GC0202]: no value for input «attention_mask» (i64[B,S])",
         "given: input_ids. Add --input attention_mask=@attention_mask.npy, or attention_mask=ones to use all ones",
     );
-    folder.gradc("run m.onnx --input input_ids=@ids.npy --input attention_mask=ones").ok();
+    folder.npy("attention_mask.npy", &Literal::new([1, 3], &[1i64, 1, 1]));
+    folder.mended(
+        "run m.onnx --input input_ids=@ids.npy",
+        "GC0202",
+        "--input attention_mask=@attention_mask.npy",
+    );
     folder.gradc("run m.onnx --input input_ids=@ids.npy --input atention_mask=ones").fails(
         4,
         "error[GC0202]: «atention_mask» is not an input",
@@ -57,9 +62,14 @@ fn unknown_operators() {
     folder.gradc("run m.onnx --input x=ones").fails(
         5,
         "error[GC0301]: 1 op type is not supported: Frobnicate ×1 («/y»)",
-        "cut the model before them",
+        "cut the model before them: --output-name h of gradc run, --target h:sum of gradc grad. gradc ops --missing \
+         says why. Supported: 1 other node",
     );
-    folder.gradc("ops").ok();
+    let outcome = folder.mended("run m.onnx --input x=ones", "GC0301", "--output-name h");
+    assert!(outcome.out.contains("h f32[3]"), "{}", outcome.out);
+    let target = "grad m.onnx --input x=ones --target y:sum";
+    assert!(folder.mended(target, "GC0301", "--target h:sum").out.contains("d/x"));
+    folder.gradc("ops --missing").ok();
     assert!(folder.gradc("inspect m.onnx").ok().contains("1 op type not supported: Frobnicate ×1"));
 }
 
@@ -71,7 +81,7 @@ fn unbound_dimension() {
         "error[GC0203]: dimension «N» of input «input» is not bound",
         "add --dim N=1",
     );
-    folder.gradc("grad m.onnx --input input=random --target logits:argmax --dim N=1").ok();
+    folder.mended("grad m.onnx --input input=random --target logits:argmax", "GC0203", "--dim N=1");
     folder.gradc("compile m.onnx --dim N=2").ok();
 }
 
@@ -84,7 +94,7 @@ fn target_without_gradient() {
         "error[GC0401]: target «classes» is i64 (from ArgMax «/classes»): it has no gradient",
         "its float source is «pooled» f32[1,2]; try --target pooled:argmax",
     );
-    folder.gradc(&format!("grad m.onnx {inputs} --target pooled:argmax")).ok();
+    folder.mended(&format!("grad m.onnx {inputs} --target classes"), "GC0401", "--target pooled:argmax");
 }
 
 #[test]
@@ -96,7 +106,7 @@ fn integer_wrt() {
         "error[GC0402]: cannot differentiate with respect to «input_ids»: it is i64",
         "differentiate what it feeds instead: --wrt embedded",
     );
-    folder.gradc(&format!("grad m.onnx {inputs} --wrt embedded")).ok();
+    folder.mended(&format!("grad m.onnx {inputs} --wrt input_ids"), "GC0402", "--wrt embedded");
 }
 
 #[test]
@@ -108,10 +118,14 @@ fn ambiguous_target() {
         "--target logits:argmax · logits[0,0] · logits:sum, or a weighting with --seed-grad logits=@v.npy",
     );
     folder.npy("v.npy", &Literal::new([1, 5], &[1f32, 0.0, 0.0, 2.0, 0.0]));
-    for target in
-        ["--target logits:argmax", "--target logits[0,0]", "--target logits:sum", "--seed-grad logits=@v.npy"]
-    {
-        folder.gradc(&format!("grad m.onnx --input input=@x.npy {target}")).ok();
+    let command = "grad m.onnx --input input=@x.npy";
+    for printed in ["--target logits:argmax", "--seed-grad logits=@v.npy"] {
+        folder.mended(command, "GC0101", printed);
+    }
+    // Of further targets only the values are printed.
+    for printed in ["logits[0,0]", "logits:sum"] {
+        assert!(folder.gradc(command).err.contains(printed));
+        folder.gradc(&format!("{command} --target {printed}")).ok();
     }
 }
 
@@ -292,7 +306,8 @@ fn wrong_element_type() {
         "error[GC0204]: wide.npy holds f64, input «input» wants f32",
         "add --cast (checks range and reports the largest rounding error), or save with x.astype(\"float32\")",
     );
-    let cast = folder.gradc("grad m.onnx --input input=@wide.npy --target logits:argmax --cast");
+    let cast =
+        folder.mended("grad m.onnx --input input=@wide.npy --target logits:argmax", "GC0204", "--cast");
     assert!(cast.err.contains("the largest rounding error is 1.49e-09"), "{}", cast.err);
     cast.ok();
     let header = "{'descr': '|O', 'fortran_order': False, 'shape': (), }\n";
@@ -313,9 +328,10 @@ fn out_of_memory() {
     folder.gradc("grad m.onnx --input input=@x.npy --target logits:argmax --max-memory 100").fails(
         6,
         "error[GC0601]: a run needs",
-        "use smaller inputs, or raise --max-memory",
+        "use smaller inputs, or raise the limit: --max-memory 1MiB is enough",
     );
-    folder.gradc("grad m.onnx --input input=@x.npy --target logits:argmax --max-memory 1MiB").ok();
+    let command = "grad m.onnx --input input=@x.npy --target logits:argmax --max-memory 100";
+    folder.mended(command, "GC0601", "--max-memory 1MiB");
 }
 
 #[test]
@@ -335,14 +351,15 @@ fn label_out_of_range() {
     folder.gradc("grad m.onnx --input input=@x.npy --loss ce --label 5").fails(
         4,
         "error[GC0205]: label 5 is out of range: «logits» has 5 classes (0–4)",
-        "if labels count from 1, subtract 1 from each",
+        "if labels count from 1, add --label-offset -1; to skip a value use --ignore-index",
     );
     folder.gradc("grad m.onnx --input input=@x.npy --loss ce --labels 7").fails(
         4,
         "error[GC0205]: label 7",
-        "if labels count from 1, subtract 1 from each",
+        "if labels count from 1, add --label-offset -1; to skip a value use --ignore-index",
     );
-    folder.gradc("grad m.onnx --input input=@x.npy --loss ce --label 4").ok();
+    folder.mended("grad m.onnx --input input=@x.npy --loss ce --label 5", "GC0205", "--label-offset -1");
+    folder.mended("grad m.onnx --input input=@x.npy --loss ce --labels 5", "GC0205", "--label-offset -1");
 }
 
 #[test]

@@ -5,6 +5,8 @@
 mod codes;
 mod context;
 mod control;
+mod coverage;
+mod cut;
 mod flex_attention;
 mod gradient;
 mod inputs;
@@ -16,6 +18,7 @@ mod sequences;
 mod table;
 
 pub(crate) use context::{Context, Outputs};
+pub use coverage::{Coverage, Derivative, Support, coverage};
 pub(crate) use gradient::names_tensors;
 pub use table::{Gradient, OperatorInfo, operators, unsupported};
 pub(crate) use table::{Operator, operator};
@@ -52,6 +55,8 @@ pub struct LowerOptions {
     pub weights: WeightPolicy,
     /// How nodes that ask for gradients get them; without it they are refused.
     pub differentiate: Option<Differentiate>,
+    /// Lower only what these tensors need; `None` lowers everything. Outputs that need more are left out.
+    pub only: Option<BTreeSet<String>>,
     /// The most nodes that the graph may have.
     pub node_limit: usize,
 }
@@ -70,6 +75,7 @@ impl Default for LowerOptions {
             tags: BTreeSet::new(),
             weights: WeightPolicy::default(),
             differentiate: None,
+            only: None,
             node_limit: 4_000_000,
         }
     }
@@ -145,6 +151,8 @@ pub fn lower(model: &Model, options: &LowerOptions) -> Result<Lowered> {
         inlined = inline_functions(model, &ReadOptions::default())?;
         &inlined
     };
+    let part = options.only.as_ref().map(|wanted| cut::cut(&model.graph, wanted));
+    let graph = part.as_ref().unwrap_or(&model.graph);
     let builder = Builder::new(model.graph.name.as_str());
     let Lowering { inputs, values, dims, notes, .. } = {
         let mut lowering = Lowering {
@@ -158,13 +166,13 @@ pub fn lower(model: &Model, options: &LowerOptions) -> Result<Lowered> {
             apart: gradient::names(&model.graph),
             draws: Some(Cell::new(0)),
         };
-        table::check_supported(&model.graph)?;
-        lowering.bind_inputs(&model.graph)?;
-        lowering.graph(&model.graph)?;
+        table::check_supported(graph)?;
+        lowering.bind_inputs(graph)?;
+        lowering.graph(graph)?;
         lowering.note_unused_names();
         lowering
     };
-    let outputs = model.graph.outputs.iter().map(|output| match values.get(&output.name) {
+    let outputs = graph.outputs.iter().map(|output| match values.get(&output.name) {
         Some(bound) => Ok(bound.named(&output.name)),
         None => {
             Err(Error::invalid(format!("output {} is defined nowhere", crate::error::Quoted(&output.name))))

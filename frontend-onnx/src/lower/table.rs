@@ -1,5 +1,6 @@
 //! The operators that can be lowered.
 
+use super::cut::tensor_before;
 use super::{Context, Outputs, ops};
 use crate::error::UnsupportedOperator;
 use crate::model::{GraphModel, Node};
@@ -105,7 +106,9 @@ pub(super) fn check_supported(graph: &GraphModel) -> Result<()> {
     }
     let mut all = Survey::default();
     all.visit(graph, true, &|_| false);
-    Err(Error::UnsupportedOperators { operators: all.operators, supported_nodes: all.supported })
+    let supported = |node: &Node| operator(&node.domain, &node.op_type).is_some();
+    let before = tensor_before(graph, supported);
+    Err(Error::UnsupportedOperators { operators: all.operators, supported_nodes: all.supported, before })
 }
 
 #[derive(Default)]

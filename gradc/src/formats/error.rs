@@ -156,7 +156,7 @@ impl FormatError {
                     .to_owned()
             }
             FormatError::Picture { .. } => {
-                "PNG pictures of up to 32,768 by 32,768 pixels are read".to_owned()
+                "PNG and JPEG pictures of up to 32,768 by 32,768 pixels are read".to_owned()
             }
             FormatError::Ending { endings, .. } => {
                 format!("name the file so that it ends in one of {}", endings.join(" "))

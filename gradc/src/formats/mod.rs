@@ -4,6 +4,7 @@
 //! allocate what the bytes at hand justify, never what a header claims.
 
 mod error;
+pub mod jpeg;
 pub mod npy;
 mod npy_header;
 pub mod npz;

@@ -2,10 +2,12 @@
 
 use super::error::{FormatError, Result};
 use super::reason;
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// What happens to a file that already stands at the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -71,6 +73,20 @@ pub fn write_atomically(
     Ok(())
 }
 
+/// The temporary files of this process that are being written.
+static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// Removes the temporary files of all writing that is under way, for a process that is about to end; from then on no
+/// file can be begun or finished.
+pub fn remove_unfinished() {
+    let unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
+    for path in unfinished.iter() {
+        let _ = fs::remove_file(path);
+    }
+    // It stays locked: whoever would write has to wait for the end.
+    std::mem::forget(unfinished);
+}
+
 /// A file of its own beside the target, removed when dropped (after a rename there is nothing left to remove).
 struct Temporary {
     path: PathBuf,
@@ -85,8 +101,12 @@ impl Temporary {
         loop {
             let count = COUNT.fetch_add(1, Ordering::Relaxed);
             let path = folder.join(format!(".{stem}.{}-{count}.tmp", std::process::id()));
+            let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
             match OpenOptions::new().write(true).create_new(true).open(&path) {
-                Ok(file) => return Ok(Temporary { path, file }),
+                Ok(file) => {
+                    unfinished.insert(path.clone());
+                    return Ok(Temporary { path, file });
+                }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
@@ -96,6 +116,8 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
+        let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
+        unfinished.remove(&self.path);
         let _ = fs::remove_file(&self.path);
     }
 }

@@ -9,7 +9,7 @@ use std::io::{Cursor, Write};
 use std::path::Path;
 
 /// The longest side that is read.
-const LONGEST_SIDE: u32 = 32_768;
+pub(super) const LONGEST_SIDE: u32 = 32_768;
 /// The most bytes of a decoded picture.
 const DECODED_BYTES: usize = 512 << 20;
 
