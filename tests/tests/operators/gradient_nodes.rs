@@ -6,11 +6,10 @@ const TRAINING: &str = "ai.onnx.preview.training";
 
 fn gradient(inputs: &str, outputs: &str, xs: &[&str], zs: &[&str], y: &str) -> NodeProto {
     let list = |name: &str, values: &[&str]| AttributeProto {
-        strings: values.iter().map(|value| value.as_bytes().to_vec().into()).collect(),
+        strings: values.iter().map(|value| value.as_bytes().to_vec()).collect(),
         ..attribute(name, AttributeType::Strings)
     };
-    let target =
-        AttributeProto { s: Some(y.as_bytes().to_vec().into()), ..attribute("y", AttributeType::String) };
+    let target = AttributeProto { s: Some(y.as_bytes().to_vec()), ..attribute("y", AttributeType::String) };
     node("Gradient", "gradient", inputs, outputs)
         .of(TRAINING)
         .with(list("xs", xs))

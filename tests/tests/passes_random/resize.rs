@@ -140,8 +140,8 @@ fn convolution(conv: &ConvOp, new: &[TensorType]) -> Option<ConvOp> {
             (conv.input, conv.kernel) = (first.to_vec(), second.to_vec());
         }
         ConvForm::Input => {
-            for axis in 0..conv.input.len() {
-                let fewer = conv.output[axis].checked_sub(first[axis])?;
+            for (axis, &length) in first.iter().enumerate() {
+                let fewer = conv.output[axis].checked_sub(length)?;
                 conv.input[axis] = conv.input[axis].checked_sub(fewer * conv.stride[axis])?;
             }
             (conv.output, conv.kernel) = (first.to_vec(), second.to_vec());

@@ -270,7 +270,7 @@ fn rewritten(case: &Case, outputs: &[Value], fate: &dyn Fn(Value) -> Fate) -> Op
     };
     let mut needed = vec![false; graph.len()];
     outputs.iter().for_each(|output| needed[output.index()] = true);
-    for (value, node) in graph.iter().rev().map(|(value, node)| (value, node)) {
+    for (value, node) in graph.iter().rev() {
         if !needed[value.index()] {
             continue;
         }

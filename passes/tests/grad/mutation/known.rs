@@ -46,7 +46,8 @@ pub fn samples() -> Vec<Sample> {
         ));
     }
     type Slopes = fn(f64, f64) -> [f64; 2];
-    let binary: [(BinaryOp, &[(f64, f64)], Slopes); 7] = [
+    type Case = (BinaryOp, &'static [(f64, f64)], Slopes);
+    let binary: [Case; 7] = [
         (
             BinaryOp::Div,
             &[(1.0, 0.0), (0.0, 0.0), (-1.0, 0.0), (1.0, 2.0), (0.0, 1.0), (1e200, 1e-200), (1.0, 1e-200)],
