@@ -160,7 +160,8 @@ fn tiles_are_parts_of_the_whole() {
     assert_eq!(kernel.to_string(), text);
     kernel.validate().unwrap();
     assert_eq!(kernel.tile_extents(), Some([2, 3, 4]));
-    let run = |run: &dyn Fn(&mut [Vec<u8>]) -> Result<(), InterpretError>| -> Vec<i64> {
+    type Run<'a> = &'a dyn Fn(&mut [Vec<u8>]) -> Result<(), InterpretError>;
+    let run = |run: Run| -> Vec<i64> {
         let mut buffers = [vec![0xff; 8 * 24]];
         run(&mut buffers).unwrap();
         buffers[0].chunks(8).map(|word| i64::from_ne_bytes(word.try_into().unwrap())).collect()

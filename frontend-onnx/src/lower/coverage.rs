@@ -120,7 +120,7 @@ fn by_hand(domain: &'static str, name: &'static str) -> Coverage {
         "" => **other == *name,
         _ => other.strip_prefix(domain).and_then(|rest| rest.strip_prefix(':')) == Some(name),
     };
-    let missing = facts::MISSING.iter().find(|(other, _)| named(&other));
+    let missing = facts::MISSING.iter().find(|(other, _)| named(other));
     Coverage {
         domain,
         name,
@@ -128,16 +128,16 @@ fn by_hand(domain: &'static str, name: &'static str) -> Coverage {
         deprecated: None,
         function: false,
         support: Support::Missing(missing.map_or("", |(_, reason)| *reason)),
-        tier: if facts::TIER_1.iter().any(|other| named(&other)) {
+        tier: if facts::TIER_1.iter().any(named) {
             1
-        } else if facts::TIER_2.iter().any(|other| named(&other)) {
+        } else if facts::TIER_2.iter().any(named) {
             2
         } else {
             3
         },
         types: Vec::new(),
         other_types: Vec::new(),
-        kink: facts::KINKS.iter().find(|(other, _)| named(&other)).map(|(_, kink)| *kink),
+        kink: facts::KINKS.iter().find(|(other, _)| named(other)).map(|(_, kink)| *kink),
     }
 }
 
