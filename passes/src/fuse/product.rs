@@ -91,12 +91,15 @@ pub(super) fn is_readable(graph: &Graph, product: &Node, value: Value) -> bool {
     match &node.op {
         Op::Broadcast { dims, shape } => {
             let mut first = 0;
-            axes(product, graph).into_iter().all(|end| {
-                let mut kept = (first..end).filter(|&axis| shape[axis] != 1).map(|axis| dims.contains(&axis));
-                first = end;
-                let whole = kept.next();
-                kept.all(|kept| Some(kept) == whole)
-            })
+            let is_whole = *shape == product.ty().shape;
+            is_whole
+                && axes(product, graph).into_iter().all(|end| {
+                    let mut kept =
+                        (first..end).filter(|&axis| shape[axis] != 1).map(|axis| dims.contains(&axis));
+                    first = end;
+                    let whole = kept.next();
+                    kept.all(|kept| Some(kept) == whole)
+                })
         }
         Op::Transpose { .. } | Op::Reverse { .. } | Op::Slice { .. } | Op::Iota { .. } => false,
         _ => !is_half(node),
