@@ -143,15 +143,15 @@ fn hashes_tell_files_apart() {
     assert!(folder.gradc("inspect m.onnx").ok().contains(&format!("sha256 {}…", &hash[..12])));
 }
 
-/// A loop that takes minutes when interpreted.
+/// A model that takes many seconds when interpreted.
 fn slow() -> Folder {
     let folder = Folder::new();
     let model = Onnx::new()
-        .input("x", "700,700")
+        .input("x", "1500,1500")
         .node("MatMul", "x x", "a")
         .node("MatMul", "a a", "b")
         .node("MatMul", "b b", "y")
-        .output("y", "700,700");
+        .output("y", "1500,1500");
     folder.model("m.onnx", model);
     fs::write(folder.0.join("y.npz"), "old").unwrap();
     folder

@@ -136,6 +136,11 @@ impl Emitter<'_> {
 
     fn make_group(&mut self, group: usize) {
         let (body, operands) = self.body(group);
+        let is_product = |value: &&Value| matches!(self.graph.node(**value).op, Op::Dot(_) | Op::Conv(_));
+        if let Some(&product) = body.iter().find(is_product) {
+            // What a group with a product costs is the product's.
+            self.builder.set_origin(self.graph.origin(product).cloned());
+        }
         let inner = Builder::new(name(self.graph, &self.groups.members[group]));
         let mut inside: BTreeMap<Value, Value> = BTreeMap::new();
         for (position, &operand) in operands.iter().enumerate() {
