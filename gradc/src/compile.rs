@@ -139,7 +139,7 @@ impl<'a> Compile<'a> {
         self
     }
 
-    /// Measures the time of each step of a run, which slows runs down a little: see [`Session::steps`].
+    /// Measures the time of each step of a run, which slows runs down a little: see [`crate::Session::steps`].
     pub fn profile(mut self, profile: bool) -> Self {
         self.settings.profile = profile;
         self
