@@ -22,6 +22,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from distances import worst
+
 OPSET = 17
 
 
@@ -297,17 +299,6 @@ def gradients(name, built, dtype):
     loss = loss_of(MODELS[name], output, convert(wanted))
     found = torch.autograd.grad(loss, [point, *parameters.values()])
     return output.detach(), dict(zip(["input", *parameters], found))
-
-
-def distance(got, expected, largest):
-    """The norm of the difference, as a part of the norm; gradients that are all but zero are held to the largest one."""
-    got, expected = np.asarray(got, np.float64), np.asarray(expected, np.float64)
-    return float(np.linalg.norm((got - expected).ravel()) / max(np.linalg.norm(expected.ravel()), 1e-6 * largest, 1e-30))
-
-
-def worst(got, expected):
-    largest = max(float(np.linalg.norm(np.asarray(value, np.float64).ravel())) for value in expected.values())
-    return max(distance(got[key], value, largest) for key, value in expected.items())
 
 
 def embedded(path, built):

@@ -3,8 +3,10 @@
 import statistics
 
 MODES = {"forward": "Forward", "input": "Value and gradient by the input", "parameters": "Value and gradient by all parameters"}
-ORDER = ["gradc", "torch", "torch.compile", "jax", "onnxruntime"]
-COLOURS = {"gradc": "#c2410c", "torch": "#64748b", "torch.compile": "#94a3b8", "jax": "#0f766e", "onnxruntime": "#7c3aed"}
+ORDER = ["gradc", "torch", "torch.compile", "jax", "tensorflow", "onnxruntime-training", "onnxruntime", "openvino"]
+FORWARD_ONLY = {"onnxruntime", "openvino"}
+COLOURS = {"gradc": "#c2410c", "torch": "#64748b", "torch.compile": "#94a3b8", "jax": "#0f766e", "tensorflow": "#ca8a04",
+           "onnxruntime-training": "#7c3aed"}
 
 
 def milliseconds(seconds):
@@ -52,7 +54,7 @@ def table(kept, threads, mode, names):
 
 
 def first_table(kept, threads, names):
-    names = [name for name in names if name != "onnxruntime"]
+    names = [name for name in names if name not in FORWARD_ONLY]
     lines = ["| model | " + " | ".join(f"{name} s | MiB" for name in names) + " |", "|---|" + "---:|" * (2 * len(names))]
     for model in models(kept, threads):
         row = []
@@ -75,7 +77,7 @@ def model_table(kept, threads):
 
 def chart(kept, threads, names):
     """Bars of the gradient by all parameters, as multiples of gradc's time."""
-    names = [name for name in names if name != "onnxruntime"]
+    names = [name for name in names if name not in FORWARD_ONLY]
     rows = []
     for model in models(kept, threads):
         cell = kept["cells"][f"{model}/{threads}"]
@@ -85,7 +87,7 @@ def chart(kept, threads, names):
     left, width, bar, most = 110, 520, 9, 4.0
     parts, y = [], 46
     for position, name in enumerate(names):
-        x = left + position * 110
+        x = 10 + position * 100
         parts.append(f'<rect x="{x}" y="14" width="10" height="10" fill="{COLOURS[name]}"/><text x="{x + 15}" y="23">{name}</text>')
     for model, values in rows:
         parts.append(f'<text x="{left - 8}" y="{y + len(values) * bar / 2 + 4}" text-anchor="end">{model}</text>')
@@ -125,7 +127,8 @@ def write(kept, document):
         "- Before it is timed, each result is held to PyTorch's in f64. `wrong` is further away than three times PyTorch's own f32 result "
         "(at least 1e-3 of the norm), `fails` raises an error, `–` cannot do it or was not measured.",
         "- `gradc` is timed by `gradc bench` (a call of the library, in a fresh process each round); the others by a call from Python.",
-        "- `torch` is eager; `torch.compile` compiles the loss; `jax` is `jit(value_and_grad)` of the same ONNX graph; `onnxruntime` computes no gradients.",
+        "- `torch` is eager; `torch.compile` compiles the loss; `jax` is `jit(value_and_grad)` of the same ONNX graph; `tensorflow` is a `tf.function` of four models written by hand; "
+        "`onnxruntime-training` runs the gradient graph of its own builder (1.19.2, its last release), with two mistakes mended before; `onnxruntime` and `openvino` compute no gradients.",
         "- There is no training step here: gradc has none yet.",
         *([f"- **This run**: {kept['note']}"] if kept.get("note") else []), "",
     ]
@@ -137,7 +140,7 @@ def write(kept, document):
         text += [f"![Time of value and gradient by all parameters, as multiples of gradc's]({file.name})", "",
                  "Time of value and gradient by all parameters, as multiples of gradc's: above 1 gradc is faster.", ""]
         for mode, title in MODES.items():
-            columns = [name for name in names if mode == "forward" or name != "onnxruntime"]
+            columns = [name for name in names if mode == "forward" or name not in FORWARD_ONLY]
             text += [f"### {title}, ms", "", table(kept, threads, mode, columns), ""]
         text += ["### From nothing to the first gradient by all parameters", "",
                  "A fresh process with empty caches on disk: seconds until the gradient is there, and the most memory it used.", "",

@@ -14,27 +14,29 @@ import time
 
 import numpy as np
 
-import models
+from distances import distance, worst
+from rivals_more import OnnxruntimeTraining, Openvino, Tensorflow
 
 
 class Torch:
     """PyTorch, operator by operator."""
 
     def __init__(self, folder, threads):
+        import models
         import torch
-        self.torch, self.folder = torch, folder
+        self.torch, self.models, self.folder = torch, models, folder
         torch.set_num_threads(threads)
         self.about = json.loads((folder / "about.json").read_text())
         self.name = self.about["name"]
-        self.inputs, self.wanted = models.arguments(self.name)
+        self.inputs, self.wanted = self.models.arguments(self.name)
 
     def compile(self, function):
         return function
 
     def prepare(self, mode):
         torch = self.torch
-        network = models.network(self.name).requires_grad_(mode == "parameters")
-        loss = self.compile(lambda *inputs: models.loss_of(models.MODELS[self.name], network(*inputs), self.wanted))
+        network = self.models.network(self.name).requires_grad_(mode == "parameters")
+        loss = self.compile(lambda *inputs: self.models.loss_of(self.models.MODELS[self.name], network(*inputs), self.wanted))
         inputs = list(self.inputs.values())
         if mode == "forward":
             forward = self.compile(lambda *inputs: network(*inputs))
@@ -48,8 +50,8 @@ class Torch:
             run = lambda: torch.autograd.grad(loss(*inputs), parameters)
             return run, lambda result: {name: value.numpy() for name, value in zip(names, result)}
         if hasattr(network, "embed"):
-            rest = inputs if isinstance(network, models.Reader) else []
-            after = self.compile(lambda point, *rest: models.loss_of(models.MODELS[self.name], network.rest(point, *rest), self.wanted))
+            rest = inputs if isinstance(network, self.models.Reader) else []
+            after = self.compile(lambda point, *rest: self.models.loss_of(self.models.MODELS[self.name], network.rest(point, *rest), self.wanted))
 
             def run():
                 with torch.no_grad():
@@ -117,17 +119,18 @@ class Onnxruntime:
         return (lambda: session.run(None, inputs)), lambda result: {"output": result[0]}
 
 
-RIVALS = {"torch": Torch, "torch.compile": TorchCompile, "jax": Jax, "onnxruntime": Onnxruntime}
+RIVALS = {"torch": Torch, "torch.compile": TorchCompile, "jax": Jax, "onnxruntime": Onnxruntime, "openvino": Openvino, "tensorflow": Tensorflow,
+          "onnxruntime-training": OnnxruntimeTraining}
 
 
 def errors(folder, found):
     """The worst distance of the results from the reference."""
     stored = np.load(folder / "expected.npz")
     if "output" in found:
-        return models.worst(found, {"output": stored["output"]})
+        return worst(found, {"output": stored["output"]})
     expected = {key.removeprefix("gradient/"): stored[key] for key in stored.files if key.startswith("gradient/")}
     largest = max(float(np.linalg.norm(value)) for value in expected.values())
-    return max(models.distance(found[key], value, largest) for key, value in expected.items() if key in found)
+    return max(distance(found[key], value, largest) for key, value in expected.items() if key in found)
 
 
 def answer(value):
