@@ -152,7 +152,7 @@ fn count(steps: &[Step]) -> usize {
 }
 
 /// Whether a kernel reads one buffer only where, later in the same iteration, it writes the other.
-fn elementwise(kernel: &Kernel, read: usize, written: usize) -> bool {
+pub(crate) fn elementwise(kernel: &Kernel, read: usize, written: usize) -> bool {
     let mut accesses = Accesses { read, written, loads: Vec::new(), stores: Vec::new(), is_read_late: false };
     accesses.collect(&kernel.body);
     let Accesses { loads, stores, is_read_late, .. } = accesses;

@@ -1,6 +1,9 @@
 //! How a vector loop is run: lanes per register and registers side by side.
 
-use crate::loops::{Acc, BufferId, Condition, Kernel, ReduceOp, Reg, Scalar, ScalarOp, Stmt, UnaryOp, Var};
+use crate::loops::{
+    Acc, Access, BufferId, Condition, Kernel, ReduceOp, Reg, Scalar, ScalarOp, Stmt, UnaryOp, Var,
+};
+use crate::memory::elementwise;
 
 /// The shape of a vector loop.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +62,32 @@ pub(super) fn plan(kernel: &Kernel, var: Var, extent: Option<usize>, body: &[Stm
         None => most,
     };
     Plan { width, parts, reduced }
+}
+
+/// Whether iterations may run twice: all that they change is elements that they write, of buffers that nothing reads.
+pub(super) fn may_repeat(kernel: &Kernel, body: &[Stmt]) -> bool {
+    let written = |buffer: usize| kernel.buffers[buffer].access == Access::Write;
+    let all = 0..kernel.buffers.len();
+    let is_private = kernel.buffers.iter().all(|buffer| buffer.access != Access::Local);
+    // A result may stand in the memory of an operand.
+    let shared = |to: usize| all.clone().any(|from| from != to && elementwise(kernel, from, to));
+    let mut stored = Vec::new();
+    is_private
+        && repeats(body, &mut stored)
+        && stored.iter().all(|&buffer| written(buffer) && !shared(buffer))
+}
+
+fn repeats(body: &[Stmt], stored: &mut Vec<usize>) -> bool {
+    body.iter().all(|statement| match statement {
+        Stmt::Let { .. } | Stmt::Load { .. } => true,
+        Stmt::Store { buffer, .. } => {
+            stored.push(buffer.0 as usize);
+            true
+        }
+        Stmt::If { body, otherwise, .. } => repeats(body, stored) && repeats(otherwise, stored),
+        Stmt::For { .. } | Stmt::Update { .. } | Stmt::Accumulator { .. } | Stmt::Reduce { .. } => false,
+        Stmt::Set { .. } | Stmt::Read { .. } | Stmt::Wide { .. } | Stmt::Fail { .. } => false,
+    })
 }
 
 impl Facts {

@@ -349,6 +349,18 @@ impl<'a, 'b, 'k> Emitter<'a, 'b, 'k> {
             });
             return Lanes::Vectors(parts.collect());
         }
+        if step == 2
+            && !scattered
+            && has_vector_access(scalar, shape.width)
+            && vector_type(scalar, shape.width).is_some()
+            && scalar != Scalar::Bool
+        {
+            let parts = (0..shape.parts).map(|part| {
+                let place = self.place(buffer, index, part * shape.width);
+                self.ops.load_alternate(scalar, place)
+            });
+            return Lanes::Vectors(parts.collect());
+        }
         let values = (0..shape.lanes()).map(|lane| {
             let place = self.place(buffer, index, lane);
             self.ops.load(scalar, place)

@@ -96,6 +96,34 @@ impl Ops<'_, '_> {
         }
     }
 
+    /// Loads every second element, of 32 or 64 bits, and nothing behind the last; [`has_vector_access`] must hold.
+    pub(super) fn load_alternate(&mut self, scalar: Scalar, place: Place) -> Value {
+        let bytes = scalar.bytes();
+        let lanes = 16 / bytes;
+        // The second vector ends with the last element that is wanted.
+        let Place { base, offset } = place;
+        let last = offset.checked_add((lanes as i32 - 1) * bytes as i32);
+        let second = match last {
+            Some(offset) => Place { base, offset },
+            None => {
+                let distance = i64::from(offset) + (lanes as i64 - 1) * bytes as i64;
+                Place { base: self.builder.ins().iadd_imm_s(base, distance), offset: 0 }
+            }
+        };
+        let vectors = [self.load_vector(scalar, place), self.load_vector(scalar, second)];
+        let [low, high] = vectors.map(|vector| self.bitcast(I8X16, vector));
+        let own = self.type_of(vectors[0]);
+        let chosen = (0..lanes).map(|lane| {
+            let whole = lane * 2;
+            if whole < lanes { whole } else { lanes + whole - (lanes - 1) }
+        });
+        let mask: Vec<u8> =
+            chosen.flat_map(|lane| (0..bytes).map(move |byte| (lane * bytes + byte) as u8)).collect();
+        let mask = self.builder.func.dfg.immediates.push(mask.into());
+        let joined = self.builder.ins().shuffle(low, high, mask);
+        self.bitcast(own, joined)
+    }
+
     /// Stores neighbouring elements; [`has_vector_access`] must hold.
     pub(super) fn store_vector(&mut self, scalar: Scalar, place: Place, value: Value) {
         let Place { base, offset } = place;

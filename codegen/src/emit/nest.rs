@@ -4,7 +4,7 @@
 use cranelift_codegen::ir::types::I64;
 use cranelift_codegen::ir::{Block, InstBuilder, Value};
 
-use super::analysis::{Plan, plan};
+use super::analysis::{Plan, may_repeat, plan};
 use super::cells::Cell;
 use super::kernel::{Counter, Emitter};
 use super::lanes::{Lanes, Shape};
@@ -131,6 +131,13 @@ impl Emitter<'_, '_, '_> {
         }
         self.vector = None;
         self.end_partial(&plan, outside);
+        if vectors < extent && may_repeat(self.kernel, body) {
+            // One more vector, that ends with the last element, instead of the rest one by one.
+            self.vector = Some((var, Shape { width: plan.width, parts: 1 }));
+            self.iteration(var, Counter::Known((extent - plan.width) as i64), body);
+            self.vector = None;
+            return;
+        }
         self.counted(var, vectors as i64, extent as i64, 1, body);
     }
 

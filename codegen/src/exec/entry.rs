@@ -323,7 +323,7 @@ fn grain(kernel: &Kernel, extent: usize, cost: usize) -> usize {
     let tasks = (cost / PARALLEL_COST).clamp(1, 64).min(extent.max(1));
     let grain = extent.div_ceil(tasks);
     let lanes =
-        matches!(kernel.body.first(), Some(Stmt::For { kind: crate::loops::LoopKind::ParallelVector, .. }));
+        matches!(kernel.body.last(), Some(Stmt::For { kind: crate::loops::LoopKind::ParallelVector, .. }));
     if lanes { grain.next_multiple_of(64) } else { grain }
 }
 

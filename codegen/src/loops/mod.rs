@@ -19,8 +19,8 @@
 //!   that statement starts it anew. Only statements after it, in the same list or nested ones,
 //!   may use it.
 //! * A product followed by a sum rounds twice; only `MulAdd` rounds once.
-//! * A kernel with a parallel loop consists of that one loop, and whoever calls it gives the range.
-//!   Iterations must not touch each other's elements.
+//! * A kernel with a parallel loop consists of that one loop, with nothing but `Let` and `Load` before it, and whoever
+//!   calls it gives the range. Iterations must not touch each other's elements.
 //! * A kernel with tile loops is a function of a part of a matrix product's result: three loops, over batches, over
 //!   rows (both `tile`) and over columns (`tilevector`), one inside the other, with the extents of the whole result.
 //!   Whoever calls it gives one batch, a range of rows and a range of columns. It cannot fail, iterations must not
@@ -392,8 +392,11 @@ impl Kernel {
 
     /// The number of iterations of the parallel loop, if the kernel has one.
     pub fn parallel_extent(&self) -> Option<usize> {
-        match self.body.as_slice() {
-            [Stmt::For { extent, kind: LoopKind::Parallel | LoopKind::ParallelVector, .. }] => Some(*extent),
+        match self.body.split_last()? {
+            (Stmt::For { extent, kind: LoopKind::Parallel | LoopKind::ParallelVector, .. }, before) => before
+                .iter()
+                .all(|statement| matches!(statement, Stmt::Let { .. } | Stmt::Load { .. }))
+                .then_some(*extent),
             _ => None,
         }
     }

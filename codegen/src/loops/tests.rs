@@ -101,6 +101,7 @@ fn broken_rules() {
     rejected("for i0 in 2 { r0: f32 = load b0[i0] } store b1[0] = r0", "r0 is not visible here");
     rejected("r0: f32 = const 1.0 r0: f32 = const 2.0", "r0 is unknown or assigned twice");
     rejected("for i0 in 2 { parallel i1 in 2 { } }", "parallel loop i1");
+    rejected("r0: f32 = const 0.0 store b1[0] = r0 parallel i1 in 2 { }", "parallel loop i1");
     rejected("vector i0 in 2 { vector i1 in 2 { } }", "vector loop i1");
     rejected("for i0 in 2 { for i0 in 2 { } }", "i0 is unknown or in use");
     rejected("r0: f32 = load b0[0] r1: f32 = and r0, r0", "and of f32");

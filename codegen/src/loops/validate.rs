@@ -169,7 +169,7 @@ impl Checker<'_> {
             format!("the tile loop {var} is not one of three, one inside the other")
         })?;
         ensure(!parallel || self.depth == 0 && self.kernel.parallel_extent().is_some(), || {
-            format!("the parallel loop {var} is not the kernel's only outermost statement")
+            format!("the parallel loop {var} has more than loads and values beside it")
         })?;
         ensure(!vector || self.vector_depth.is_none(), || {
             format!("the vector loop {var} stands in another one")

@@ -265,7 +265,7 @@ struct Pass {
 }
 
 /// A reduction's step as an operation.
-fn combine(op: ReduceOp, dtype: DType) -> BinaryOp {
+pub(super) fn combine(op: ReduceOp, dtype: DType) -> BinaryOp {
     match scalars::reduce(op, dtype) {
         LoopReduceOp::Sum => BinaryOp::Add,
         LoopReduceOp::Prod => BinaryOp::Mul,
