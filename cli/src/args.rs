@@ -323,6 +323,10 @@ pub struct GoalArguments {
     /// repeated [default: inputs]
     #[arg(short, long, value_name = "NAME,...", help_heading = "Gradient")]
     pub wrt: Vec<String>,
+    /// Differentiate nodes that round as if they did not: operators such as QuantizeLinear, Round or Cast, or names of
+    /// nodes. Values do not change
+    #[arg(long, value_name = "OP,...", value_delimiter = ',', help_heading = "Gradient")]
+    pub straight_through: Vec<String>,
 }
 
 /// Where results go.

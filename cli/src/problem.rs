@@ -146,13 +146,15 @@ pub struct Goal {
     pub values: Vec<(String, Value)>,
     /// What is differentiated by.
     pub wrt: Option<Wrt>,
+    /// What is differentiated as if it did not round.
+    pub straight_through: Vec<String>,
 }
 
 impl Goal {
     /// Reads the arguments.
     pub fn new(model: &Model, arguments: &GoalArguments, limits: &Limits) -> Result<Goal> {
         let tensors = tensor_names(model);
-        let mut goal = Goal::default();
+        let mut goal = Goal { straight_through: arguments.straight_through.clone(), ..Goal::default() };
         for text in &arguments.target {
             goal.targets.push(match tensors.contains(text) {
                 true => Target::output(text),
@@ -193,6 +195,7 @@ impl Goal {
         for target in &self.targets {
             compile = compile.target(target.clone());
         }
+        compile = compile.straight_through(&self.straight_through);
         match &self.wrt {
             Some(wrt) => compile.wrt(wrt.clone()),
             None => compile,

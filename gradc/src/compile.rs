@@ -2,10 +2,10 @@
 
 use crate::catalog::Catalog;
 use crate::compiled::{InputInfo, Names, Role, Shared, Store, TensorInfo, Warning};
-use crate::engine::{Engine, Function, Settings, node_of};
+use crate::engine::{Engine, Function, Settings};
 use crate::goal::{self, Goal};
 use crate::selection::{Selected, Selection};
-use crate::{CompiledModel, Error, Model, Plan, Result, Target, Times, Wrt, names};
+use crate::{CompiledModel, Error, Model, Plan, Result, Target, Times, Wrt, names, straight};
 use gradc_frontend_onnx::error::Quoted;
 use gradc_frontend_onnx::lower::{InputKind, WeightPolicy};
 use gradc_frontend_onnx::{self as frontend, LowerOptions, Lowered, lower};
@@ -106,6 +106,13 @@ impl<'a> Compile<'a> {
     /// and something on the way has no gradient, or if no tensor has a path; else its gradient is zero, with a warning.
     pub fn wrt(mut self, wrt: Wrt) -> Self {
         self.wrt = wrt;
+        self
+    }
+
+    /// Differentiates nodes that round as if they did not: operators such as `QuantizeLinear`, `Round` or `Floor`, or
+    /// names of nodes. No value changes. What a type of few bits cannot hold, and was limited, has the gradient 0.
+    pub fn straight_through<S: Into<String>>(mut self, operators: impl IntoIterator<Item = S>) -> Self {
+        self.lower.straight_through.extend(operators.into_iter().map(Into::into));
         self
     }
 
@@ -304,6 +311,7 @@ impl<'a> Compile<'a> {
                 "choose f64, f32, f16 or bf16",
             ));
         }
+        straight::check(self.model, &self.lower.straight_through)?;
         let known = gradc_passes::names();
         match self.settings.passes.without.iter().find(|name| !known.contains(&name.as_str())) {
             None => Ok(()),
@@ -400,17 +408,17 @@ fn differentiate(
             Gradient::Value(value) => *value,
             Gradient::Zero { value, ended_at } => {
                 let at = ended_at.first().map_or_else(String::new, |&node| at_node(builder, node));
+                let passing = straight::suggested(&straight::named_nodes(builder, ended_at));
+                let passing = passing.map_or_else(String::new, |flag| format!("; {flag} lets it pass"));
                 warnings.push(Warning {
-                    message: format!("the gradient of {} is zero by definition{at}", Quoted(name)),
+                    message: format!("the gradient of {} is zero by definition{at}{passing}", Quoted(name)),
                 });
                 *value
             }
             // What the target does not depend on at all has a gradient that is 0, without doubt.
             Gradient::NoPath { ended_at } if !any_path || (tensor.explicit && !ended_at.is_empty()) => {
                 let with_path = selected.iter().zip(&found).filter(|(_, found)| has_path(found));
-                let mut ended_at: Vec<_> =
-                    ended_at.iter().filter_map(|&node| builder.origin(node).as_ref().map(node_of)).collect();
-                ended_at.dedup();
+                let ended_at = straight::named_nodes(builder, ended_at);
                 return Err(Error::NoPath {
                     target: goal.text.clone(),
                     name: name.clone(),

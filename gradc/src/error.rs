@@ -353,12 +353,15 @@ impl Error {
                 ),
                 None => "only tensors of floats have gradients".to_owned(),
             },
-            Error::NoPath { with_path, .. } if with_path.is_empty() => {
-                "choose a target that depends on it".to_owned()
-            }
-            Error::NoPath { with_path, .. } => {
-                let verb = if with_path.len() == 1 { "has" } else { "have" };
-                format!("--wrt one of: {} ({} {verb} a path)", shortened(with_path), with_path.len())
+            Error::NoPath { with_path, ended_at, .. } => {
+                let passing = crate::straight::suggested(ended_at);
+                let other = match with_path.len() {
+                    0 if passing.is_some() => None,
+                    0 => Some("choose a target that depends on it".to_owned()),
+                    1 => Some(format!("--wrt one of: {} (1 has a path)", shortened(with_path))),
+                    count => Some(format!("--wrt one of: {} ({count} have a path)", shortened(with_path))),
+                };
+                other.into_iter().chain(passing).collect::<Vec<_>>().join(", or ")
             }
             Error::NoCode { .. } => "the interpreter runs it, slowly: --interpreter".to_owned(),
             Error::Memory { needed, .. } => {

@@ -74,6 +74,7 @@ mod object;
 mod plan;
 mod selection;
 mod session;
+mod straight;
 mod target;
 mod wrt;
 

@@ -237,6 +237,11 @@ impl<'b> Expr<'b> {
         self.apply(Op::Mark(Mark::StopGradient), &[])
     }
 
+    /// The value of this with the derivative of `surrogate`.
+    pub fn with_surrogate(self, surrogate: Expr<'b>) -> Expr<'b> {
+        self.apply(Op::Mark(Mark::Surrogate), &[surrogate])
+    }
+
     /// The least this and `other`.
     pub fn min(self, other: Expr<'b>) -> Expr<'b> {
         self.binary(BinaryOp::Min, other)

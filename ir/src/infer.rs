@@ -76,7 +76,11 @@ fn result(op: &Op, t: &[&TensorType]) -> Result<TensorType> {
             check_axis(*axis, ty.shape.rank())?;
             sized(ty.dtype, &ty.shape)
         }
-        Op::Mark(_) => Ok(t[0].clone()),
+        Op::Mark(Mark::Tag(_) | Mark::StopGradient) => Ok(t[0].clone()),
+        Op::Mark(Mark::Surrogate) => {
+            elements(t, 0, "a float", DType::is_float)?;
+            same(t, 1, t[0]).map(|()| t[0].clone())
+        }
         Op::Unary(op) => {
             let (fits, wanted) = op.accepts();
             elements(t, 0, wanted, fits).map(|()| t[0].clone())

@@ -11,6 +11,7 @@ impl Op {
             Op::Iota { .. } => "iota",
             Op::Mark(Mark::Tag(_)) => "tag",
             Op::Mark(Mark::StopGradient) => "stop_gradient",
+            Op::Mark(Mark::Surrogate) => "surrogate",
             Op::Unary(op) => op.name(),
             Op::Binary(op) => op.name(),
             Op::Compare(op) => op.name(),
@@ -72,7 +73,9 @@ impl Op {
     pub fn arity(&self) -> Option<usize> {
         match self {
             Op::Input(_) | Op::Constant(_) | Op::Iota { .. } => Some(0),
-            Op::Mark(_) | Op::Unary(_) | Op::Cast(_) | Op::Bitcast(_) | Op::Reduce { .. } => Some(1),
+            Op::Mark(Mark::Tag(_) | Mark::StopGradient) => Some(1),
+            Op::Mark(Mark::Surrogate) => Some(2),
+            Op::Unary(_) | Op::Cast(_) | Op::Bitcast(_) | Op::Reduce { .. } => Some(1),
             Op::ArgReduce { .. }
             | Op::Cumulative { .. }
             | Op::ArgSort { .. }

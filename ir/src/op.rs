@@ -20,7 +20,7 @@ pub enum Op {
         /// The axis along which the elements count.
         axis: usize,
     },
-    /// The operand itself, under an identity of its own.
+    /// The (first) operand itself, under an identity of its own.
     Mark(Mark),
     /// Elementwise, one operand.
     Unary(UnaryOp),
@@ -162,6 +162,9 @@ pub enum Mark {
     Tag(u32),
     /// The value passes, its gradient does not.
     StopGradient,
+    /// `surrogate x, s`: the value of x with the derivative of s, both floats of one type. The gradient of a step
+    /// function that is to be taken for a smoother one.
+    Surrogate,
 }
 
 /// Elementwise functions of one operand.

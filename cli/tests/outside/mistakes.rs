@@ -377,9 +377,48 @@ fn no_path() {
     folder.gradc(&format!("grad m.onnx {inputs} --wrt prompt,x")).fails(
         5,
         "error[GC0403]: «y:sum» does not depend on «prompt» through differentiable ops: all paths end at Cast",
-        "--wrt one of: x (1 has a path)",
+        "--wrt one of: x (1 has a path), or --straight-through Cast",
     );
     folder.gradc(&format!("grad m.onnx {inputs} --wrt x")).ok();
+    let command = format!("grad m.onnx {inputs} --wrt prompt,x");
+    let outcome = folder.mended(&command, "GC0403", "--straight-through Cast");
+    assert!(outcome.out.contains("d/prompt"), "{}", outcome.out);
+}
+
+#[test]
+fn quantized() {
+    let folder = Folder::new();
+    let model = Onnx::new()
+        .input("x", "3")
+        .weight("scale", &[], &[0.5])
+        .integers("zero", 3, &[], &[0])
+        .node("QuantizeLinear", "x scale zero", "q")
+        .node("DequantizeLinear", "q scale zero", "y")
+        .output("y", "3");
+    folder.model("m.onnx", model);
+    let command = "grad m.onnx --input x=1,2,3000 --target y:sum";
+    folder.gradc(command).fails(
+        5,
+        "error[GC0403]: «y:sum» does not depend on «x» through differentiable ops: all paths end at \
+         QuantizeLinear «/q»",
+        "--straight-through QuantizeLinear",
+    );
+    let outcome = folder.mended(command, "GC0403", "--straight-through QuantizeLinear");
+    assert!(outcome.out.contains("d/x"), "{}", outcome.out);
+    for command in ["check", "bench --runs 2", "compile"] {
+        let (verb, rest) = command.split_once(' ').unwrap_or((command, ""));
+        let input = if verb == "compile" { "" } else { "--input x=1,2,3000" };
+        folder
+            .gradc(&format!(
+                "{verb} m.onnx {input} {rest} --target y:sum --wrt x --straight-through QuantizeLinear"
+            ))
+            .ok();
+    }
+    folder.gradc(&format!("{command} --straight-through DequantizeLinear")).fails(
+        2,
+        "error[GC0107]: no node of the model that rounds is «DequantizeLinear», or is called so",
+        "did you mean QuantizeLinear?",
+    );
 }
 
 #[test]

@@ -178,6 +178,13 @@ pub(super) fn decode<'b>(x: Expr<'b>, code: Option<DataType>, dtype: DType) -> E
     table(x.builder(), &format.table(), wide).gather(0, x.cast(DType::I32)).cast(dtype)
 }
 
+/// Codes that floats became have their derivative as far as the type reaches, where that is asked for.
+pub(super) fn carry<'b>(context: &Context<'_, 'b>, y: Expr<'b>, x: Expr<'b>, to: DataType) {
+    if let Some(greatest) = format(to).and_then(|format| format.finite.last().copied()) {
+        context.carry(y, x, x.abs().le(x.splat(greatest)));
+    }
+}
+
 /// The numbers that the elements of a literal stand for.
 pub(super) fn decoded(literal: &Literal, code: Option<DataType>) -> Vec<f64> {
     let Some(format) = code.and_then(format) else { return literal.to_f64() };

@@ -1,7 +1,8 @@
 //! What an operator's lowering sees: its node, its operands, and checked ways to build.
 
-use super::Lowering;
 use super::scope::Bound;
+use super::straight::Carriers;
+use super::{LowerOptions, Lowering};
 use crate::model::{DataType, Node, TensorData};
 use crate::{Error, Result};
 use gradc_ir::{
@@ -33,6 +34,14 @@ impl<'a, 'b> Context<'a, 'b> {
     /// The version of the operator set that the node is of.
     pub fn opset(&self) -> i64 {
         self.node.opset
+    }
+
+    pub(super) fn options(&self) -> &'a LowerOptions {
+        self.lowering.options
+    }
+
+    pub(super) fn carriers(&self) -> &'a Carriers {
+        &self.lowering.carriers
     }
 
     /// How many inputs are written, left-out ones in the middle included.

@@ -114,7 +114,7 @@ impl Known {
             }
         }
         let shared = match (&node.op, &operands[..]) {
-            (Op::Mark(_), [operand]) => Some(operand.clone()),
+            (Op::Mark(_), [operand, ..]) => Some(operand.clone()),
             (Op::Reshape { shape }, [operand]) => operand.reshaped(shape.clone()),
             _ => None,
         };

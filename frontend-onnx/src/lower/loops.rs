@@ -309,6 +309,7 @@ impl<'b> Lowering<'b> {
                 notes: Vec::new(),
                 apart: BTreeSet::new(),
                 draws: None,
+                carriers: super::straight::Carriers::default(),
             };
             for name in graph.captures.iter().chain(&weights) {
                 let Some(Bound::Tensor(Tensor { value: outer, code })) = self.values.get(name).cloned()

@@ -15,11 +15,13 @@ mod loops;
 mod ops;
 mod scope;
 mod sequences;
+mod straight;
 mod table;
 
 pub(crate) use context::{Context, Outputs};
 pub use coverage::{Coverage, Derivative, Support, coverage};
 pub(crate) use gradient::names_tensors;
+pub use straight::ROUNDING;
 pub use table::{Gradient, OperatorInfo, operators, unsupported};
 pub(crate) use table::{Operator, operator};
 
@@ -53,6 +55,9 @@ pub struct LowerOptions {
     pub tags: BTreeSet<String>,
     /// Which constants of the model become inputs of the graph.
     pub weights: WeightPolicy,
+    /// Operators, or names of nodes, that round and are to be differentiated as if they did not: those of
+    /// [`ROUNDING`]. Values do not change.
+    pub straight_through: BTreeSet<String>,
     /// How nodes that ask for gradients get them; without it they are refused.
     pub differentiate: Option<Differentiate>,
     /// Lower only what these tensors need; `None` lowers everything. Outputs that need more are left out.
@@ -74,6 +79,7 @@ impl Default for LowerOptions {
             float: None,
             tags: BTreeSet::new(),
             weights: WeightPolicy::default(),
+            straight_through: BTreeSet::new(),
             differentiate: None,
             only: None,
             node_limit: 4_000_000,
@@ -165,6 +171,7 @@ pub fn lower(model: &Model, options: &LowerOptions) -> Result<Lowered> {
             notes: Vec::new(),
             apart: gradient::names(&model.graph),
             draws: Some(Cell::new(0)),
+            carriers: straight::Carriers::default(),
         };
         table::check_supported(graph)?;
         lowering.bind_inputs(graph)?;
@@ -206,6 +213,8 @@ pub(crate) struct Lowering<'b> {
     apart: BTreeSet<String>,
     /// How many nodes have drawn random numbers; `None` where a node is lowered once and evaluated more often.
     draws: Option<Cell<u32>>,
+    /// What integers are differentiated by, where that is asked for.
+    carriers: straight::Carriers,
 }
 
 impl<'b> Lowering<'b> {

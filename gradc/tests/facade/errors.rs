@@ -68,7 +68,8 @@ fn zero_by_definition_is_a_warning() {
     let warnings: Vec<String> = compiled.warnings().iter().map(ToString::to_string).collect();
     assert_eq!(
         warnings,
-        ["the gradient of «table» is zero by definition: Round «/rounded» is constant almost everywhere"]
+        ["the gradient of «table» is zero by definition: Round «/rounded» is constant almost everywhere; \
+         --straight-through Round lets it pass"]
     );
     let mut session = compiled.session();
     session.set("ids", &[0i64, 1, 3]).unwrap();
@@ -93,7 +94,7 @@ fn a_missing_path_tells_where_the_paths_end() {
         "GC0403",
         5,
         "«y:sum» does not depend on «prompt» through differentiable ops: all paths end at Cast «/whole»",
-        "--wrt one of: x (1 has a path)",
+        "--wrt one of: x (1 has a path), or --straight-through Cast",
     );
     // As one of a group it is zero, with a warning.
     let compiled = Compile::new(&model).target(Target::sum("y")).build().unwrap();

@@ -6,6 +6,7 @@ mod kinks;
 mod losses;
 mod object;
 mod running;
+mod straight;
 #[path = "../support/mod.rs"]
 mod support;
 mod targets;

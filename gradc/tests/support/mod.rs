@@ -119,6 +119,18 @@ impl Onnx {
         self
     }
 
+    /// Integers of up to 32 bits (2: u8, 3: i8, 6: i32).
+    pub fn integers(mut self, name: &str, element: i32, dims: &[i64], values: &[i32]) -> Onnx {
+        self.graph.initializer.push(TensorProto {
+            name: Some(name.to_owned()),
+            data_type: Some(element),
+            dims: dims.to_vec(),
+            int32_data: values.to_vec(),
+            ..Default::default()
+        });
+        self
+    }
+
     /// `operator`, its inputs and outputs separated by spaces, `_` for an input that is left out; the node is named
     /// after its first output.
     pub fn node(self, operator: &str, inputs: &str, outputs: &str) -> Onnx {

@@ -8,6 +8,10 @@ impl Generator<'_> {
         let x = self.any(|_| true)?;
         let id = self.random.below(4) as u32;
         let mark = if self.random.percent(50) { Mark::Tag(id) } else { Mark::StopGradient };
+        if mark == Mark::StopGradient && id == 3 && x.is_float() {
+            let surrogate = self.any(|known| known.ty == x.ty)?;
+            return self.push(Op::Mark(Mark::Surrogate), &[&x, &surrogate], x.bound, x.exact);
+        }
         self.push(Op::Mark(mark), &[&x], x.bound, x.exact)
     }
 

@@ -32,7 +32,7 @@ pub(super) type Attributes = Vec<(&'static str, Attribute)>;
 pub(super) fn attributes(op: &Op) -> Attributes {
     match op {
         Op::Input(_) | Op::Constant(_) | Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select => vec![],
-        Op::Mark(Mark::StopGradient) | Op::Cast(_) | Op::Bitcast(_) => vec![],
+        Op::Mark(Mark::StopGradient | Mark::Surrogate) | Op::Cast(_) | Op::Bitcast(_) => vec![],
         Op::Reshape { .. } | Op::Fused(_) => vec![],
         Op::Mark(Mark::Tag(id)) => vec![("id", Attribute::Number((*id).into()))],
         Op::Iota { axis, .. } | Op::Concat { axis } | Op::Gather { axis } | Op::Scatter { axis, .. } => {

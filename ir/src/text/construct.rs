@@ -64,6 +64,7 @@ impl<'t> Described<'t> {
             "iota" => Op::Iota { ty: self.annotated()?, axis: self.number("axis")? },
             "tag" => Op::Mark(Mark::Tag(self.number("id")?)),
             "stop_gradient" => Op::Mark(Mark::StopGradient),
+            "surrogate" => Op::Mark(Mark::Surrogate),
             "select" => Op::Select,
             "cast" => Op::Cast(self.annotated()?.dtype),
             "bitcast" => Op::Bitcast(self.annotated()?.dtype),

@@ -35,6 +35,7 @@ pub(super) fn forward<'n>(nodes: impl Iterator<Item = &'n Node>, source: impl Fn
                 through_scan(scan, &arriving)
             }
             Op::Project(part) => vec![flows[node.operands[0].index()][*part]],
+            Op::Mark(Mark::Surrogate) => vec![arriving[1].max(arriving[0].min(Flow::Blocked))],
             _ => {
                 let through = arriving.iter().copied().max().unwrap_or(Flow::Nothing).min(limit(node));
                 vec![through; node.types.len()]

@@ -2,7 +2,7 @@
 
 use super::rules::Site;
 use super::scan::{Step, copy};
-use gradc_ir::{Builder, Op, ScanOp, Value};
+use gradc_ir::{Builder, Mark, Op, ScanOp, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -157,7 +157,7 @@ pub(super) fn depends_on_steps(joint: &Builder, constants: usize, value: Value) 
 
 /// Ops whose result holds no more than their operand: taken again from the operand.
 fn is_view(op: &Op) -> bool {
-    matches!(op, Op::Broadcast { .. } | Op::Reshape { .. } | Op::Mark(_))
+    matches!(op, Op::Broadcast { .. } | Op::Reshape { .. } | Op::Mark(Mark::Tag(_) | Mark::StopGradient))
 }
 
 /// Ops that the backward step may compute itself, if the forward does not.

@@ -68,6 +68,7 @@ pub(super) fn vjp<'b>(site: &Site<'b, '_>) -> Result<Cotangents<'b>, GradError> 
         Op::Input(_) | Op::Constant(_) | Op::Iota { .. } => nothing(),
         Op::Compare(_) | Op::Bitcast(_) | Op::ArgReduce { .. } | Op::ArgSort { .. } => nothing(),
         Op::Mark(Mark::StopGradient) => nothing(),
+        Op::Mark(Mark::Surrogate) => vec![None, Some(site.cotangent())],
         Op::Mark(Mark::Tag(_)) | Op::Project(_) => one(site.cotangent()),
         Op::Cast(_) => one(site.cotangent().cast(x().dtype())),
         Op::Unary(op) => vec![elementwise::unary(*op, x(), site.result(), site.cotangent())],

@@ -11,7 +11,7 @@ fn options() -> RandomOptions {
         fused: false,
         operations: 12,
         elements: 64,
-        accepts: |op| !matches!(op, Op::Mark(Mark::StopGradient)),
+        accepts: |op| !matches!(op, Op::Mark(Mark::StopGradient | Mark::Surrogate)),
         ..RandomOptions::default()
     }
 }

@@ -132,6 +132,10 @@ pub fn movements() {
         builder.concat(0, &[x[0], x[0] * x[0], x[0]])
     });
     checks += check("mark", &[random(&[3])], &|_, x| apply(Op::Mark(Mark::Tag(3)), x) * x[0]);
+    checks += check("surrogate", &[random(&[3])], &|_, x| {
+        let still = x[0].stop_gradient();
+        (still * still).with_surrogate(x[0] * x[0]) * x[0].sin()
+    });
     eprintln!("movements: {checks} comparisons");
 }
 

@@ -78,7 +78,7 @@ fn cases(seed: u64) -> Vec<(Case, Vec<Property>)> {
         fused: false,
         operations: 12,
         elements: 64,
-        accepts: |op| !matches!(op, Op::Mark(Mark::StopGradient)),
+        accepts: |op| !matches!(op, Op::Mark(Mark::StopGradient | Mark::Surrogate)),
         ..RandomOptions::default()
     };
     add(&smooth, vec![Property::Differences, Property::Adjoint, Property::CompiledGradient]);

@@ -44,13 +44,28 @@ fn converted<'b>(context: &Context<'_, 'b>, to: DataType) -> Outputs<'b> {
         return Ok(vec![match from {
             // A NaN is true, as all that is not zero.
             Some(_) if dtype == DType::Bool || dtype.is_integer() => numbers(x, from).cast(dtype),
-            Some(_) => codes::decode(x, from, dtype),
+            Some(_) => context.real(x, from, dtype),
+            None if x.dtype().is_integer() && dtype.is_float() => context.real(x, None, dtype),
+            None if x.dtype().is_float() && dtype.is_integer() => whole(context, x, dtype),
             None => x.cast(dtype),
         }]);
     };
     let y = codes::encode(context, numbers(x, from), code, rounding(context)?)?;
+    if x.dtype().is_float() {
+        codes::carry(context, y, x, code);
+    }
     context.declare(0, code);
     Ok(vec![y])
+}
+
+/// Floats as integers. What is beyond the type's range has no derivative.
+fn whole<'b>(context: &Context<'_, 'b>, x: Expr<'b>, dtype: DType) -> Expr<'b> {
+    let y = x.cast(dtype);
+    if context.is_straight() {
+        let back = y.cast(x.dtype());
+        context.carry(y, x, (x - back).abs().lt(x.splat(1.0)));
+    }
+    y
 }
 
 /// Codes as numbers: of the type that holds them for integers, else f32.

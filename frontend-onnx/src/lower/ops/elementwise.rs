@@ -19,14 +19,14 @@ pub(in crate::lower) const OPERATORS: &[Operator] = &[
     Operator::new("BitwiseNot", 18, Gradient::Integer, bitwise_not),
     Operator::new("BitwiseOr", 18, Gradient::Integer, |c| bitwise(c, BinaryOp::Or)),
     Operator::new("BitwiseXor", 18, Gradient::Integer, |c| bitwise(c, BinaryOp::Xor)),
-    Operator::new("Ceil", 1, Gradient::Zero, |c| unary(c, UnaryOp::Ceil)),
+    Operator::new("Ceil", 1, Gradient::Zero, |c| rounded(c, UnaryOp::Ceil)),
     Operator::new("Cos", 7, Gradient::Smooth, |c| unary(c, UnaryOp::Cos)),
     Operator::new("Cosh", 9, Gradient::Smooth, |c| unary(c, UnaryOp::Cosh)),
     Operator::new("Div", 1, Gradient::Smooth, |c| binary(c, BinaryOp::Div)),
     Operator::new("Equal", 1, Gradient::Zero, |c| compare(c, CompareOp::Eq)),
     Operator::new("Erf", 9, Gradient::Smooth, |c| unary(c, UnaryOp::Erf)),
     Operator::new("Exp", 1, Gradient::Smooth, |c| unary(c, UnaryOp::Exp)),
-    Operator::new("Floor", 1, Gradient::Zero, |c| unary(c, UnaryOp::Floor)),
+    Operator::new("Floor", 1, Gradient::Zero, |c| rounded(c, UnaryOp::Floor)),
     Operator::new("Greater", 1, Gradient::Zero, |c| compare(c, CompareOp::Gt)),
     Operator::new("GreaterOrEqual", 12, Gradient::Zero, |c| compare(c, CompareOp::Ge)),
     Operator::new("Identity", 1, Gradient::Smooth, |c| Ok(vec![c.input(0)?])),
@@ -45,7 +45,7 @@ pub(in crate::lower) const OPERATORS: &[Operator] = &[
     Operator::new("Or", 1, Gradient::Zero, |c| logic(c, BinaryOp::Or)),
     Operator::new("Pow", 1, Gradient::Smooth, pow),
     Operator::new("Reciprocal", 1, Gradient::Smooth, reciprocal),
-    Operator::new("Round", 11, Gradient::Zero, |c| unary(c, UnaryOp::Round)),
+    Operator::new("Round", 11, Gradient::Zero, |c| rounded(c, UnaryOp::Round)),
     Operator::new("Sign", 9, Gradient::Zero, |c| unary(c, UnaryOp::Sign)),
     Operator::new("Sin", 7, Gradient::Smooth, |c| unary(c, UnaryOp::Sin)),
     Operator::new("Sinh", 9, Gradient::Smooth, |c| unary(c, UnaryOp::Sinh)),
@@ -60,6 +60,11 @@ pub(in crate::lower) const OPERATORS: &[Operator] = &[
 
 fn unary<'b>(context: &Context<'_, 'b>, op: UnaryOp) -> Outputs<'b> {
     Ok(vec![context.unary(op, context.input(0)?)?])
+}
+
+fn rounded<'b>(context: &Context<'_, 'b>, op: UnaryOp) -> Outputs<'b> {
+    let x = context.input(0)?;
+    Ok(vec![context.straight(context.unary(op, x)?, x)])
 }
 
 fn binary<'b>(context: &Context<'_, 'b>, op: BinaryOp) -> Outputs<'b> {

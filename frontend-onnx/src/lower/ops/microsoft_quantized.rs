@@ -172,7 +172,7 @@ fn matmul_integer_to_float<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
 fn dynamic_quantize_matmul<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let a = context.float(0).and_then(|_| context.ranked(0, 1))?;
     context.ranked(1, 1)?;
-    let y = matmul(context, rounded_through(a), stood_for(context, 1, 2, 3, -1)?)?;
+    let y = matmul(context, rounded_through(a, context.is_straight()), stood_for(context, 1, 2, 3, -1)?)?;
     Ok(vec![biased(context, y, 4)?])
 }
 

@@ -135,7 +135,9 @@ pub(super) fn quantize_linear<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
         | DataType::F8E5M2FNUZ
         | DataType::F4E2M1 => {
             let moved = zero.map_or(ratio, |zero| ratio + zero);
-            codes::encode(context, moved, to, super::cast::rounding(context)?)?
+            let y = codes::encode(context, moved, to, super::cast::rounding(context)?)?;
+            codes::carry(context, y, moved, to);
+            y
         }
         _ => quantized(context, ratio, zero, to)?,
     }])
@@ -152,7 +154,10 @@ pub(super) fn quantized<'b>(
     let rounded = x.round();
     let moved = zero.map_or(rounded, |zero| rounded + zero);
     let held = to.held_as().ok_or_else(|| context.error(format_args!("to {to}")))?;
-    Ok(super::activation::clamp(moved, low, high).cast(held))
+    let y = super::activation::clamp(moved, low, high).cast(held);
+    let inside = moved.ge(moved.splat(low)).and(moved.le(moved.splat(high)));
+    context.carry(y, zero.map_or(x, |zero| x + zero), inside);
+    Ok(y)
 }
 
 pub(super) fn dequantize_linear<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
@@ -180,9 +185,9 @@ pub(super) fn dequantize_linear<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let moved = match context.optional(2)? {
         Some(zero) => {
             let zero = spread(context, codes::decode(zero, code, exact), &x.shape(), axis, block)?;
-            codes::decode(x, code, exact) - zero
+            context.real(x, code, exact) - zero
         }
-        None => codes::decode(x, code, exact),
+        None => context.real(x, code, exact),
     };
     Ok(vec![(moved.cast(scale.dtype()) * scale).cast(dtype)])
 }
@@ -200,16 +205,22 @@ fn dynamic_range(x: Expr<'_>) -> (Expr<'_>, Expr<'_>) {
 }
 
 /// What is left of a tensor after it was held in 8 bits, with a scale and a zero point of its own.
-pub(super) fn rounded_through(x: Expr<'_>) -> Expr<'_> {
+/// Its derivative is that of the scale alone, or where it is `straight` that of the tensor.
+pub(super) fn rounded_through(x: Expr<'_>, straight: bool) -> Expr<'_> {
     let (scale, point) = dynamic_range(x);
     let shape = x.shape();
     let (scale, point) = (scale.broadcast(&shape, &[]), point.broadcast(&shape, &[]));
-    (super::activation::clamp((x / scale).round() + point, 0.0, 255.0) - point) * scale
+    let y = (super::activation::clamp((x / scale).round() + point, 0.0, 255.0) - point) * scale;
+    if straight { y.with_surrogate(x) } else { y }
 }
 
 fn dynamic_quantize_linear<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let x = context.float(0)?;
-    let (scale, point) = dynamic_range(x);
+    let (mut scale, point) = dynamic_range(x);
+    if context.is_straight() {
+        // It follows from the tensor, whose derivative passes already.
+        scale = scale.stop_gradient();
+    }
     let shape = x.shape();
     let y = quantized(
         context,
@@ -228,7 +239,7 @@ pub(super) fn centered<'b>(
     axis: i64,
     dtype: DType,
 ) -> Result<Expr<'b>> {
-    let wide = x.cast(dtype);
+    let wide = if dtype.is_float() { context.real(x, None, dtype) } else { x.cast(dtype) };
     match zero {
         None => Ok(wide),
         // One for each row of each matrix of a batch.
@@ -261,7 +272,7 @@ fn qlinear_matmul<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let wide = super::normalization::wider(wide, DType::F32);
     let shape = product.shape();
     let over = |e: Expr<'b>, axis: i64| spread(context, e.cast(wide), &shape, axis, 0);
-    let y = product.cast(wide) * over(a_scale, -2)? * over(b_scale, -1)? / over(y_scale, -2)?;
+    let y = context.real(product, None, wide) * over(a_scale, -2)? * over(b_scale, -1)? / over(y_scale, -2)?;
     Ok(vec![quantized(context, y, Some(over(y_zero, -2)?), DataType::from_ir(y_zero.dtype()))?])
 }
 
@@ -300,7 +311,10 @@ fn convolved<'b>(context: &Context<'_, 'b>, x: Expr<'b>, w: Expr<'b>) -> Result<
 fn conv_integer<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let x = centered(context, context.integer(0)?, context.optional(2)?, 1, DType::F64)?;
     let w = centered(context, context.integer(1)?, context.optional(3)?, 0, DType::F64)?;
-    Ok(vec![convolved(context, x, w)?.cast(DType::I32)])
+    let sum = convolved(context, x, w)?;
+    let y = sum.cast(DType::I32);
+    context.carry_exact(y, sum, &[context.input(0)?, context.input(1)?]);
+    Ok(vec![y])
 }
 
 fn qlinear_conv<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {

@@ -142,7 +142,7 @@ fn operands<'b>(
         return Err(node.error(format_args!("X must have three axes, is {}", x.ty())));
     }
     let x = if batch_major { x.transpose(&[1, 0, 2]) } else { x };
-    let x = if weights.rounded { rounded_through(x) } else { x };
+    let x = if weights.rounded { rounded_through(x, context.is_straight()) } else { x };
     let (steps, batch, features) = (x.shape()[0], x.shape()[1], x.shape()[2]);
     let r = weights.r;
     let hidden = match r.shape()[..] {
@@ -269,7 +269,7 @@ fn one_direction<'b>(
             &all,
             constants.len(),
             inner_bias.is_some(),
-            operands.rounded,
+            operands.rounded.then(|| context.is_straight()),
         )),
         trip: sizes.steps,
         constants: constants.len(),

@@ -46,7 +46,7 @@ pub(super) fn body(
     operands: &[Expr<'_>],
     constants: usize,
     inner_bias: bool,
-    rounded: bool,
+    rounded: Option<bool>,
 ) -> Graph {
     let builder = Builder::new("step");
     let sequences = constants + cell.states();
@@ -102,8 +102,8 @@ struct Step<'s, 'b> {
     states: &'s [Expr<'b>],
     activations: &'s [Activation],
     clip: Option<f64>,
-    /// The state is held in 8 bits where it meets the weights.
-    rounded: bool,
+    /// Whether the state is held in 8 bits where it meets the weights, and if so, whether its gradient passes straight.
+    rounded: Option<bool>,
 }
 
 impl<'b> Step<'_, 'b> {
@@ -113,7 +113,10 @@ impl<'b> Step<'_, 'b> {
 
     /// The product of a state with rows of the recurrent weights.
     fn recur(&self, state: Expr<'b>, rows: Expr<'b>) -> Expr<'b> {
-        let state = if self.rounded { super::quantize::rounded_through(state) } else { state };
+        let state = match self.rounded {
+            Some(straight) => super::quantize::rounded_through(state, straight),
+            None => state,
+        };
         state.dot(rows, DotDims { lhs_contract: vec![1], rhs_contract: vec![1], ..DotDims::default() })
     }
 

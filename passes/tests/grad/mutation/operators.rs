@@ -158,7 +158,8 @@ fn other_operators(node: &Node, operand: &dyn Fn(usize) -> Arc<Node>) -> Vec<(St
             .filter(|other| other != axis)
             .map(|other| (format!("along {other}"), Op::Iota { ty: ty.clone(), axis: other }))
             .collect(),
-        Op::Mark(_) => vec![("another mark".into(), Op::Mark(Mark::Tag(77)))],
+        Op::Mark(Mark::Surrogate) => vec![],
+        Op::Mark(Mark::Tag(_) | Mark::StopGradient) => vec![("another mark".into(), Op::Mark(Mark::Tag(77)))],
         Op::Reduce { op, axes } => {
             let others =
                 [ReduceOp::Sum, ReduceOp::Prod, ReduceOp::Max].into_iter().filter(|other| other != op);

@@ -140,6 +140,10 @@ fn others() -> Vec<Family> {
         Box::new(|builder, x| builder.build(Op::Mark(Mark::Tag(7)), &[x[0].value()]) * x[0])
     });
     let stop = one([-2.03, 1.97], || Box::new(|_, x| x[0].sign().stop_gradient() * x[0]));
+    // Of equal value, so that differences see the derivative.
+    let surrogate = one([0.4, 1.9], || {
+        Box::new(|_, x| (x[0].stop_gradient() * x[0].stop_gradient()).with_surrogate(x[0] * x[0]) * x[0])
+    });
     let input = one([-2.0, 2.0], || Box::new(|_, x| x[0]));
     let constant = one([-2.0, 2.0], || Box::new(|_, x| x[0] * 0.75 + 1.5));
     let iota = one([-2.0, 2.0], || {
@@ -172,6 +176,7 @@ fn others() -> Vec<Family> {
         ("cast", cast),
         ("tag", tag),
         ("stop_gradient", stop),
+        ("surrogate", surrogate),
         ("input", input),
         ("constant", constant),
         ("iota", iota),
