@@ -1,6 +1,8 @@
 //! Prints the speed of the kernels on shapes from common models, in GFLOP/s, one line a shape.
 //!
-//! `cargo run --release -p gradc-kernels --example roof -- [filter] [threads] [tier]`
+//! `cargo run --release -p gradc-kernels --example roof -- [filter] [threads] [tier] [cold]`
+//!
+//! `cold` reads another copy of the right operand of a product each time, as a model reads its weights.
 #![allow(clippy::print_stdout)]
 
 use std::sync::OnceLock;
@@ -52,7 +54,16 @@ fn numbers(count: usize) -> Vec<f32> {
     (0..count).map(|i| ((i * 7919) % 1999) as f32 / 1000.0 - 1.0).collect()
 }
 
-fn gemm_speed(team: &Team, batch: usize, [m, n, k]: [usize; 3], transposed: [bool; 2]) -> (f64, f64) {
+/// Bytes of right operands that are read in turn, so that each comes from memory.
+const COLD_BYTES: usize = 96 << 20;
+
+fn gemm_speed(
+    team: &Team,
+    batch: usize,
+    [m, n, k]: [usize; 3],
+    transposed: [bool; 2],
+    cold: bool,
+) -> (f64, f64) {
     let strides = |t: bool, rows: usize, columns: usize| {
         let (r, c) = (rows as isize, columns as isize);
         if t { [r * c, 1, r] } else { [r * c, c, 1] }
@@ -68,11 +79,16 @@ fn gemm_speed(team: &Team, batch: usize, [m, n, k]: [usize; 3], transposed: [boo
         c_row_stride: n,
         accumulate: false,
     };
-    let (a, b, mut c) = (numbers(batch * m * k), numbers(batch * n * k), vec![0f32; batch * m * n]);
+    let length = (batch * n * k).next_multiple_of(16);
+    let copies = if cold { COLD_BYTES.div_ceil(4 * length) } else { 1 };
+    let (a, b, mut c) = (numbers(batch * m * k), numbers(length * copies), vec![0f32; batch * m * n]);
     let mut scratch = vec![0u8; gemm.scratch_bytes::<f32>(team.threads())];
+    let mut copy = 0;
     // SAFETY: the vectors have the sizes of the problem.
     let time = best(team, || unsafe {
-        gemm.run(a.as_ptr(), b.as_ptr(), c.as_mut_ptr(), None, scratch.as_mut_ptr(), team)
+        copy = (copy + 1) % copies;
+        let b = b.as_ptr().add(copy * length);
+        gemm.run(a.as_ptr(), b, c.as_mut_ptr(), None, scratch.as_mut_ptr(), team)
     });
     (time, 2.0 * (batch * m * n * k) as f64 / time / 1e9)
 }
@@ -133,13 +149,14 @@ fn main() {
         Some("avx2") => Tier::limit(Tier::Avx2),
         _ => Tier::current(),
     };
+    let cold = arguments.next().as_deref() == Some("cold");
     println!("{:?}, {} threads", Tier::current(), team.threads());
-    products(&filter, &team);
+    products(&filter, &team, cold);
     convolutions(&filter, &team);
     functions(&filter, &team);
 }
 
-fn products(filter: &str, team: &Team) {
+fn products(filter: &str, team: &Team, cold: bool) {
     let shapes: &[(&str, usize, [usize; 3])] = &[
         ("square", 1, [256, 256, 256]),
         ("square", 1, [512, 512, 512]),
@@ -155,6 +172,11 @@ fn products(filter: &str, team: &Team) {
         ("pinn-w", 1, [128, 128, 4096]),
         ("bert", 1, [128, 384, 384]),
         ("bert", 1, [128, 1536, 384]),
+        ("vit", 1, [197, 576, 192]),
+        ("vit", 1, [197, 192, 192]),
+        ("vit", 1, [197, 768, 192]),
+        ("vit", 1, [197, 192, 768]),
+        ("lstm", 1, [16, 512, 128]),
         ("bert", 1, [128, 384, 1536]),
         ("bert-w", 1, [384, 1536, 128]),
         ("gpt", 1, [512, 256, 1024]),
@@ -185,7 +207,7 @@ fn products(filter: &str, team: &Team) {
         }
         print!("{:<34}", format!("{name} {batch}x {sizes:?}"));
         for (layout, transposed) in [("NN", [false, false]), ("NT", [false, true]), ("TN", [true, false])] {
-            let (time, speed) = gemm_speed(team, batch, sizes, transposed);
+            let (time, speed) = gemm_speed(team, batch, sizes, transposed, cold);
             print!("  {layout} {:9.2} us {speed:6.1}", time * 1e6);
         }
         println!();

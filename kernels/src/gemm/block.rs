@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::pack::{Panels, panel};
-use super::tile::Tile;
+use super::tile::{Ahead, Tile};
 use crate::Epilogue;
 use crate::simd::{Kernel, Vector};
 
@@ -150,6 +150,19 @@ impl<T: crate::Element, P: Panels<T>> Block<'_, T, P> {
         }
     }
 
+    /// What the panel after the one that ends at a column reads.
+    #[inline(always)]
+    fn ahead<V: Vector<Item = T>>(&self, first: usize, k: usize, column: usize) -> Ahead<T> {
+        let (first, column) =
+            if column < self.columns.end { (first, column) } else { (first + k, self.columns.start) };
+        let width = (self.columns.end - column).min(V::VECTORS * V::LANES);
+        if first < self.k {
+            self.b.ahead(first, k.min(self.k - first), column, width)
+        } else {
+            Ahead::NOTHING
+        }
+    }
+
     #[inline(always)]
     #[allow(clippy::too_many_arguments)]
     unsafe fn panel<V: Vector<Item = T>>(
@@ -175,8 +188,10 @@ impl<T: crate::Element, P: Panels<T>> Block<'_, T, P> {
                 self.b.pack::<V>(column, width, padded, first, k, packed);
             }
             let in_place = self.b.in_place(first, column).unwrap_or((packed, 0));
+            let ahead = self.ahead::<V>(first, k, column + width);
+            let tiles = rows.div_ceil(V::ROWS);
             let mut pending = row;
-            for (start, height) in balanced(row..row + rows, V::ROWS) {
+            for (number, (start, height)) in balanced(row..row + rows, V::ROWS).enumerate() {
                 let own = self.reading == Reading::InPlace;
                 let copying = self.reading == Reading::CopiedOnTheWay && start == row;
                 let (b, b_row) =
@@ -199,6 +214,7 @@ impl<T: crate::Element, P: Panels<T>> Block<'_, T, P> {
                     c_row: self.c_row,
                     tail: width - (vectors - 1) * V::LANES,
                     accumulate: self.accumulate || first > 0,
+                    ahead: ahead.part(tiles, number),
                 };
                 V::TILES[height - 1][vectors - 1](&tile);
                 if first + k == self.k

@@ -1,5 +1,6 @@
 //! Copies of parts of a matrix in the order in which the tile kernel reads them.
 
+use super::tile::Ahead;
 use crate::Element;
 use crate::simd::{Lanes, Vector};
 
@@ -22,6 +23,11 @@ pub trait Panels<T> {
 
     /// Where the element at (`row`, `column`) is and how far the next row is, if columns are adjacent in memory.
     fn in_place(&self, row: usize, column: usize) -> Option<(*const T, isize)>;
+
+    /// The memory behind `rows` rows from `first` of `width` columns from `column`, if it is worth asking for early.
+    fn ahead(&self, _first: usize, _rows: usize, _column: usize, _width: usize) -> Ahead<T> {
+        Ahead::NOTHING
+    }
 }
 
 /// A matrix in memory with a stride for each dimension.
@@ -57,6 +63,17 @@ impl<T: Element> Panels<T> for Strided<T> {
     fn in_place(&self, row: usize, column: usize) -> Option<(*const T, isize)> {
         let offset = row as isize * self.row + column as isize * self.column;
         (self.column == 1).then_some((self.data.wrapping_offset(offset), self.row))
+    }
+
+    #[inline(always)]
+    fn ahead(&self, first: usize, rows: usize, column: usize, width: usize) -> Ahead<T> {
+        let offset = first as isize * self.row + column as isize * self.column;
+        let start = self.data.wrapping_offset(offset);
+        match (self.column, self.row) {
+            (1, _) => Ahead::new(start, width, self.row, rows),
+            (_, 1) => Ahead::new(start, rows, self.column, width),
+            _ => Ahead::NOTHING,
+        }
     }
 }
 

@@ -29,7 +29,44 @@ pub struct Tile<T> {
     pub tail: usize,
     /// Whether to add to C.
     pub accumulate: bool,
+    /// What a later tile reads, to be brought near meanwhile.
+    pub ahead: Ahead<T>,
 }
+
+/// Runs of memory at a stride that will be read soon.
+#[derive(Clone, Copy)]
+pub struct Ahead<T> {
+    /// The first run.
+    pub start: *const T,
+    /// Cache lines in a run.
+    pub lines: usize,
+    /// From one run to the next, in elements.
+    pub stride: isize,
+    /// How many runs.
+    pub runs: usize,
+}
+
+impl<T> Ahead<T> {
+    /// Nothing to bring near.
+    pub const NOTHING: Ahead<T> = Ahead { start: std::ptr::null(), lines: 1, stride: 0, runs: 0 };
+
+    /// Runs of so many elements.
+    pub fn new(start: *const T, elements: usize, stride: isize, runs: usize) -> Ahead<T> {
+        let offset = start as usize % LINE / size_of::<T>();
+        let lines = ((offset + elements) * size_of::<T>()).div_ceil(LINE).max(1);
+        Ahead { start, lines, stride, runs }
+    }
+
+    /// Part `index` of `parts` of the runs.
+    pub fn part(&self, parts: usize, index: usize) -> Ahead<T> {
+        let (first, end) = (self.runs * index / parts, self.runs * (index + 1) / parts);
+        let start = self.start.wrapping_offset(first as isize * self.stride);
+        Ahead { start, runs: end - first, ..*self }
+    }
+}
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 /// Computes a tile of a fixed shape.
 pub type TileFunction<T> = unsafe fn(&Tile<T>);
@@ -77,7 +114,21 @@ unsafe fn sums<V: Vector, const R: usize, const N: usize, const MASKED: bool, co
         let mut sums = [[V::zero(); N]; R];
         let (mut a, mut b, mut copy) = (tile.a, tile.b, tile.b_copy);
         let (a_row, a_column, b_row) = (tile.a_row, tile.a_column, tile.b_row);
+        let lines = tile.ahead.lines;
+        let mut ahead = tile.ahead.start.cast::<u8>();
+        let jump = (tile.ahead.stride * size_of::<V::Item>() as isize).wrapping_sub((lines * LINE) as isize);
+        let (mut left, mut in_run) = (tile.ahead.runs * lines, lines);
         for _ in 0..tile.k {
+            if left > 0 {
+                crate::simd::prefetch(ahead);
+                ahead = ahead.wrapping_add(LINE);
+                left -= 1;
+                in_run -= 1;
+                if in_run == 0 {
+                    in_run = lines;
+                    ahead = ahead.wrapping_offset(jump);
+                }
+            }
             let mut row = [V::zero(); N];
             for (j, vector) in row.iter_mut().enumerate() {
                 let b = b.add(j * V::LANES);
