@@ -5,7 +5,7 @@ use super::window::{BetterThan, take_greater};
 use super::{Lowering, scalars};
 use crate::loops::{Access, BinaryOp, BufferId, CompareOp, Constant, Index, Reg, Scalar};
 use crate::program::{Place, Step};
-use gradc_ir::{ArgOp, Builder, CumulativeOp, DType, Graph, Node, Op, Shape, TensorType};
+use gradc_ir::{ArgOp, Builder, CumulativeOp, DType, Graph, Node, Op, Shape, TensorType, Value};
 
 /// The status code of an index out of range.
 pub(crate) const INDEX_OUT_OF_RANGE: u16 = 1;
@@ -19,7 +19,9 @@ impl Lowering {
                 let mut nest = Nest::new("gather");
                 let [x, index] = declare(&mut nest, [types[0], types[1]]);
                 let to = nest.buffer("y", scalars::scalar(y.dtype), y.shape.elements(), Access::Write);
-                let lines = Lines { axis: *axis, lengths: &types[0].shape, index: (index, &types[1].shape) };
+                let lengths = &types[0].shape;
+                let is_checked = !is_known(graph, node.operands[1], lengths[*axis]);
+                let lines = Lines { axis: *axis, lengths, index: (index, &types[1].shape), is_checked };
                 let (from, at) = lines.open(&mut nest);
                 let value = nest.load(x, flatten(&types[0].shape, &from));
                 nest.store(to, flatten(&y.shape, &at), value);
@@ -33,7 +35,9 @@ impl Lowering {
                 let mut nest = Nest::new(node.op.name());
                 let [index, update] = declare(&mut nest, [types[1], types[2]]);
                 let to = nest.buffer("y", scalars::scalar(y.dtype), y.shape.elements(), Access::ReadWrite);
-                let lines = Lines { axis: *axis, lengths: &y.shape, index: (index, &types[1].shape) };
+                let is_checked = !is_known(graph, node.operands[1], y.shape[*axis]);
+                let lines =
+                    Lines { axis: *axis, lengths: &y.shape, index: (index, &types[1].shape), is_checked };
                 let (into, at) = lines.open(&mut nest);
                 let value = nest.load(update, flatten(&types[2].shape, &at));
                 let position = flatten(&y.shape, &into);
@@ -168,6 +172,15 @@ struct Lines<'a> {
     axis: usize,
     lengths: &'a Shape,
     index: (BufferId, &'a Shape),
+    is_checked: bool,
+}
+
+/// Whether an index tensor is a constant, all of which lies below a length.
+fn is_known(graph: &Graph, index: Value, length: usize) -> bool {
+    match &graph.node(index).op {
+        Op::Constant(literal) => literal.to_f64().iter().all(|index| (0.0..length as f64).contains(index)),
+        _ => false,
+    }
 }
 
 impl Lines<'_> {
@@ -178,7 +191,9 @@ impl Lines<'_> {
         let which = nest.open_all(self.index.1);
         let index = nest.load(self.index.0, flatten(self.index.1, &which));
         let index = nest.cast(index, Scalar::I64);
-        self.check(nest, index);
+        if self.is_checked {
+            self.check(nest, index);
+        }
         let after = nest.open_all(&self.lengths[self.axis + 1..]);
         let chosen = vec![Index::constant(0).plus_register(index, 1)];
         let outside = [before.clone(), chosen, after.clone()].concat();

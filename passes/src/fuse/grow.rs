@@ -74,9 +74,7 @@ impl Growth<'_> {
             return;
         }
         let users = &self.users[value.index()];
-        let mut hosts: Vec<usize> = users.iter().filter_map(|user| self.host(*user)).collect();
-        hosts.sort_unstable();
-        hosts.dedup();
+        let hosts = self.hosts(value);
         let only_there = !self.is_output[value.index()]
             && users.iter().all(|user| self.host(*user).is_some())
             && hosts.len() == 1;
@@ -109,7 +107,41 @@ impl Growth<'_> {
         self.of[user.index()].filter(|_| !is_product)
     }
 
-    /// A node that costs nothing where it is used: repeated scalars, counters.
+    /// The groups that read a value, also through nodes that each group computes for itself.
+    fn hosts(&self, value: Value) -> Vec<usize> {
+        let mut hosts: Vec<usize> = (self.users[value.index()].iter())
+            .flat_map(|&user| match self.duplicated[user.index()] {
+                true => self.hosts(user),
+                false => self.host(user).into_iter().collect(),
+            })
+            .collect();
+        hosts.sort_unstable();
+        hosts.dedup();
+        hosts
+    }
+
+    /// Whether a group has a user as a member, or computes it for itself.
+    fn is_in(&self, user: Value, host: usize) -> bool {
+        self.of[user.index()] == Some(host)
+            || self.duplicated[user.index()]
+                && self.users[user.index()].iter().any(|&user| self.is_in(user, host))
+    }
+
+    /// A tensor that several groups read, each of which can read what it repeats instead.
+    fn is_repeated_anywhere(&self, value: Value, node: &Node) -> bool {
+        let source = self.graph.ty(node.operands[0]).shape.elements();
+        let hosts = self.hosts(value);
+        let fits = |host: &usize| match &self.groups[*host].frame {
+            Frame::Product(product) => {
+                let product = self.graph.node(*product);
+                node.ty().shape == product.ty().shape && is_readable(self.graph, product, value)
+            }
+            Frame::Map(_) | Frame::Rows { .. } => true,
+        };
+        hosts.len() > 1 && source * 2 <= node.ty().shape.elements() && hosts.iter().all(fits)
+    }
+
+    /// A node that costs nothing where it is used: repeated scalars, counters, what several groups repeat.
     fn is_free(&self, value: Value, node: &Node) -> bool {
         if self.is_output[value.index()] {
             return false;
@@ -132,7 +164,9 @@ impl Growth<'_> {
                     let host = self.host(*user);
                     !host.is_some_and(|host| matches!(self.groups[host].frame, Frame::Product(_)))
                 }),
-                Op::Broadcast { .. } => node.operands.iter().all(constant),
+                Op::Broadcast { .. } => {
+                    node.operands.iter().all(constant) || self.is_repeated_anywhere(value, node)
+                }
                 _ => false,
             }
     }
@@ -161,7 +195,7 @@ impl Growth<'_> {
                 let epilogue = inner && shape == over && self.all_plain(value, host);
                 let row = *over == domain
                     && ends_with(axes, domain.rank())
-                    && self.only_broadcast(value, axes, over);
+                    && self.only_broadcast(value, axes, over, host);
                 (epilogue || row).then_some(rows)
             }
             (Op::Reduce { axes, .. }, Frame::Rows { domain, axes: own }) => {
@@ -184,7 +218,7 @@ impl Growth<'_> {
         let shape = &node.ty().shape;
         let plain = self.users[value.index()]
             .iter()
-            .filter(|user| self.of[user.index()] == Some(host))
+            .filter(|user| self.is_in(**user, host))
             .all(|user| keeps_position(&self.graph.node(*user).op));
         match (&node.op, frame) {
             (Op::Reduce { axes, .. }, Frame::Rows { domain, axes: own }) => {
@@ -192,7 +226,14 @@ impl Growth<'_> {
                 let widened = self.widened(value, host);
                 (same && (!widened || ends_with(axes, domain.rank()))).then(|| frame.clone())
             }
-            (Op::Reduce { .. }, Frame::Map(_)) | (_, Frame::Product(_)) => None,
+            (Op::Reduce { axes, .. }, Frame::Map(over)) => {
+                let domain = &self.graph.ty(node.operands[0]).shape;
+                let row = over == domain
+                    && ends_with(axes, domain.rank())
+                    && self.only_broadcast(value, axes, over, host);
+                row.then(|| Frame::Rows { domain: domain.clone(), axes: axes.clone() })
+            }
+            (_, Frame::Product(_)) => None,
             (_, Frame::Map(over)) => (plain && shape == over).then(|| frame.clone()),
             (_, Frame::Rows { domain, axes }) => {
                 let fits = shape == domain || *shape == domain.without(axes);
@@ -203,9 +244,9 @@ impl Growth<'_> {
 
     /// Whether some user in the group repeats the value over more elements.
     fn widened(&self, value: Value, host: usize) -> bool {
-        self.users[value.index()].iter().any(|user| {
-            self.of[user.index()] == Some(host) && matches!(self.graph.node(*user).op, Op::Broadcast { .. })
-        })
+        self.users[value.index()]
+            .iter()
+            .any(|user| self.is_in(*user, host) && matches!(self.graph.node(*user).op, Op::Broadcast { .. }))
     }
 
     fn all_plain(&self, value: Value, host: usize) -> bool {
@@ -217,10 +258,11 @@ impl Growth<'_> {
             })
     }
 
-    /// Whether all users repeat a reduction's result over just the axes that it reduced.
-    fn only_broadcast(&self, value: Value, axes: &[usize], over: &Shape) -> bool {
+    /// Whether all users in a group repeat a reduction's result over just the axes that it reduced.
+    fn only_broadcast(&self, value: Value, axes: &[usize], over: &Shape, host: usize) -> bool {
         let kept: Vec<usize> = (0..over.rank()).filter(|axis| !axes.contains(axis)).collect();
-        self.users[value.index()].iter().all(|user| match &self.graph.node(*user).op {
+        let mut users = self.users[value.index()].iter().filter(|user| self.is_in(**user, host));
+        users.all(|user| match &self.graph.node(*user).op {
             Op::Broadcast { shape, dims } => shape == over && *dims == kept,
             _ => false,
         })
@@ -231,20 +273,21 @@ impl Growth<'_> {
     fn computed_once(&self, value: Value, shape: &Shape, over: &Shape, host: usize) -> bool {
         let node = self.graph.node(value);
         let cheap = is_cheap(node) && node.operands.iter().all(|operand| !self.is_work(*operand));
-        self.users[value.index()].iter().filter(|user| self.of[user.index()] == Some(host)).all(|user| {
-            match &self.graph.node(*user).op {
-                Op::Broadcast { shape: wide, dims } => {
-                    let first_repeated =
-                        (0..wide.rank()).find(|axis| !dims.contains(axis) && wide[*axis] > 1);
-                    let hoisted = first_repeated.is_none_or(|axis| {
-                        (axis..wide.rank()).all(|later| !dims.contains(&later) || wide[later] == 1)
-                    });
-                    hoisted || cheap
-                }
-                Op::Pad { .. } | Op::Concat { .. } => false,
-                _ => true,
+        let users = || self.users[value.index()].iter().filter(|user| self.is_in(**user, host));
+        let is_slice = |user: &Value| matches!(self.graph.node(*user).op, Op::Slice { .. });
+        let sliced: usize = users().map(|user| self.graph.ty(*user).shape.elements()).sum();
+        let in_pieces = users().all(is_slice) && sliced <= shape.elements();
+        users().all(|user| match &self.graph.node(*user).op {
+            Op::Broadcast { shape: wide, dims } => {
+                let first_repeated = (0..wide.rank()).find(|axis| !dims.contains(axis) && wide[*axis] > 1);
+                let hoisted = first_repeated.is_none_or(|axis| {
+                    (axis..wide.rank()).all(|later| !dims.contains(&later) || wide[later] == 1)
+                });
+                hoisted || cheap
             }
-        }) && shape.elements() <= over.elements().max(1) * 2
+            Op::Pad { .. } | Op::Concat { .. } => false,
+            _ => true,
+        }) && (in_pieces || shape.elements() <= over.elements().max(1) * 2)
     }
 
     /// Whether a node would be computed by the group that takes its user.
@@ -276,8 +319,17 @@ impl Growth<'_> {
         let last = self.groups[host].members.iter().max().copied();
         let mut seen = vec![false; self.graph.len()];
         let mut stack: Vec<Value> = Vec::new();
-        let outside = |user: &Value| self.of[user.index()] != Some(host);
-        stack.extend(self.users[value.index()].iter().copied().filter(outside));
+        // What the group would compute for itself does not leave it.
+        let mut near = vec![value];
+        while let Some(near_value) = near.pop() {
+            for &user in &self.users[near_value.index()] {
+                if self.duplicated[user.index()] {
+                    near.push(user);
+                } else if self.of[user.index()] != Some(host) {
+                    stack.push(user);
+                }
+            }
+        }
         while let Some(node) = stack.pop() {
             if std::mem::replace(&mut seen[node.index()], true) {
                 continue;

@@ -92,10 +92,17 @@ impl Emitter<'_> {
 
     /// What must exist before a value: the operands of its group, or its own.
     fn needs(&self, value: Value) -> Vec<Value> {
-        match self.groups.of[value.index()].filter(|&group| self.groups.members[group].len() > 1) {
+        match self.groups.of[value.index()].filter(|&group| self.is_fused(group)) {
             Some(group) => self.body(group).1,
             None => self.graph.node(value).operands.to_vec(),
         }
+    }
+
+    /// Whether a group is more than one node, with what it computes for itself.
+    fn is_fused(&self, group: usize) -> bool {
+        let members = &self.groups.members[group];
+        let own = |value: &Value| self.groups.duplicated[value.index()];
+        members.len() > 1 || members.iter().any(|member| self.graph.node(*member).operands.iter().any(own))
     }
 
     /// The nodes of a group's body (those it computes for itself included) and its operands, both in order.
@@ -122,7 +129,7 @@ impl Emitter<'_> {
 
     fn make(&mut self, value: Value) {
         self.builder.set_origin(self.graph.origin(value).cloned());
-        match self.groups.of[value.index()].filter(|&group| self.groups.members[group].len() > 1) {
+        match self.groups.of[value.index()].filter(|&group| self.is_fused(group)) {
             Some(group) => self.make_group(group),
             None => {
                 let node = self.graph.node(value);
