@@ -203,7 +203,7 @@ impl<'a> Compile<'a> {
         self.lower.tags = selection.tags();
         self.lower.weights = WeightPolicy::Names(selection.weights());
         self.lower.only = self.needed(&catalog, &selection);
-        let lowered = self.lower()?;
+        let lowered = self.lower(&selection)?;
         let lowered_at = Instant::now();
 
         let outputs = self.output_values(&lowered)?;
@@ -329,7 +329,7 @@ impl<'a> Compile<'a> {
     ///
     /// Where it fails otherwise, a branch may be at fault that the told values would not take: then those of small
     /// inputs of integers are fixed too.
-    fn lower(&mut self) -> Result<Lowered> {
+    fn lower(&mut self, selection: &Selection) -> Result<Lowered> {
         let mut first_error = None;
         loop {
             let error = match lower(self.model.onnx(), &self.lower) {
@@ -337,9 +337,13 @@ impl<'a> Compile<'a> {
                 Err(error) => error,
             };
             let needed = match &error {
-                frontend::Error::RuntimeValue { source_input: Some(input), .. }
+                frontend::Error::RuntimeValue { source_input: Some(input), op_type, .. }
                     if self.known.contains_key(input) =>
                 {
+                    if selection.stays_differentiable(input, op_type) {
+                        let WeightPolicy::Names(weights) = &mut self.lower.weights;
+                        weights.insert(input.clone());
+                    }
                     vec![input.clone()]
                 }
                 _ => {

@@ -7,6 +7,9 @@ use gradc_frontend_onnx::Lowered;
 use gradc_ir::{Builder, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Operators that take no more than counts and positions from the values that they must know.
+const SELECTING: [&str; 3] = ["Loop", "Range", "Unique"];
+
 /// What was asked for, by name.
 #[derive(Default)]
 pub(crate) struct Selection {
@@ -84,6 +87,13 @@ impl Selection {
     pub fn weights(&self) -> BTreeSet<String> {
         let float = |name: &&Name| name.kind == Kind::Constant { float: true };
         self.names.iter().filter(float).map(|name| name.name.clone()).collect()
+    }
+
+    /// Whether an input that an operator must know when compiling can be differentiated by all the same: it is asked
+    /// for, and only shapes and positions follow from what is known of it.
+    pub fn stays_differentiable(&self, input: &str, operator: &str) -> bool {
+        let asked = |known: &Name| known.name == input && known.kind == Kind::Input { float: true };
+        SELECTING.contains(&operator) && self.names.iter().any(asked)
     }
 
     /// The tensors in the lowered graph: of groups those of floats. A tensor that was named and is none of floats is

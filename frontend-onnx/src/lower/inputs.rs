@@ -79,7 +79,15 @@ impl Lowering<'_> {
             if literal.dtype() != wanted {
                 return unsupported(&format!("its value is of type {got}, the model wants {wanted}"));
             }
-            self.builder.constant(literal).value()
+            if options.weights.takes(&input.name) {
+                let value = self.builder.input(&input.name, literal.ty().clone());
+                self.known.set_weight(value, literal.clone());
+                let kind = InputKind::Weight(literal);
+                self.inputs.push(LoweredInput { name: input.name.clone(), value, kind });
+                value
+            } else {
+                self.builder.constant(literal).value()
+            }
         } else if needed {
             let ty = self.input_type(input)?;
             let value = self.builder.input(&input.name, ty);

@@ -42,7 +42,8 @@ pub struct LowerOptions {
     /// Shapes of inputs, by name; they bind the named dimensions that they stand for.
     pub input_shapes: BTreeMap<String, Vec<usize>>,
     /// Values of inputs that are fixed at compile time, by name: they become constants, so that shapes and the
-    /// branches of an `If` may depend on them.
+    /// branches of an `If` may depend on them. Those that [`weights`](LowerOptions::weights) names become weights, and
+    /// can be differentiated by: what shapes follow from their values stays.
     pub input_values: BTreeMap<String, Literal>,
     /// The inputs that are sequences without elements, or optionals without one. Other sequences have the elements
     /// `name[0]`, `name[1]` and so on for which shapes or values are given.
@@ -192,7 +193,10 @@ pub fn lower(model: &Model, options: &LowerOptions) -> Result<Lowered> {
     let code = |(name, tensor): (&String, &Tensor)| Some((name.clone(), tensor.code?));
     let codes = tensors.iter().filter_map(code).collect();
     let values = tensors.into_iter().map(|(name, tensor)| (name, tensor.value)).collect();
-    Ok(Lowered { inputs, outputs, values, codes, dims, notes, fixed: options.input_values.clone(), builder })
+    let is_fixed = |(name, _): &(&String, &Literal)| !options.weights.takes(name);
+    let fixed = options.input_values.iter().filter(is_fixed);
+    let fixed = fixed.map(|(name, value)| (name.clone(), value.clone())).collect();
+    Ok(Lowered { inputs, outputs, values, codes, dims, notes, fixed, builder })
 }
 
 /// What nodes of the graph remember of a node of the model.

@@ -220,6 +220,33 @@ fn a_weight_that_is_quantized() {
     expect(model, &["QuantizeLinear"], "w", &[3.0, 5.0], &[2.0], &[6.0, 0.0]);
 }
 
+/// The length is that of the values told; the limit has no gradient.
+#[test]
+fn a_range_follows_its_start_and_its_step() {
+    use gradc::Literal;
+    let model = Onnx::new()
+        .input("start", "")
+        .input("limit", "")
+        .input("step", "")
+        .node("Range", "start limit step", "y")
+        .output("y", "N")
+        .model();
+    for interpreter in [false, true] {
+        let told = [("start", 1.0f32), ("limit", 2.75), ("step", 0.5)];
+        let compile = Compile::new(&model).target(Target::seed("y")).wrt(Wrt::inputs());
+        let compile =
+            told.iter().fold(compile, |c, (name, value)| c.input_hint(*name, Literal::scalar(*value)));
+        let compiled = compile.interpreter(interpreter).build().unwrap();
+        assert_eq!(compiled.warnings().len(), 1, "{:?}", compiled.warnings());
+        let mut session = compiled.session();
+        session.set("seed:y", &[1f32, 2.0, 4.0, 8.0]).unwrap();
+        session.run_grad().unwrap();
+        assert_eq!(session.output::<f32>("y").unwrap().as_slice(), [1.0, 1.5, 2.0, 2.5]);
+        let slope = |name: &str| session.grad_literal(name).unwrap().to_f64()[0];
+        assert_eq!(["start", "limit", "step"].map(slope), [15.0, 0.0, 2.0 + 8.0 + 24.0]);
+    }
+}
+
 #[test]
 fn names_that_round_nothing_are_refused() {
     let model = pair("3").node("DequantizeLinear", "q scale zero", "y").output("y", "3").model();

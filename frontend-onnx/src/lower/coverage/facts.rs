@@ -43,6 +43,7 @@ pub(super) const KINKS: &[(&str, &str)] = &[
     ("Shrink", "0 at -lambd and lambd"),
     ("ThresholdedRelu", "0 at alpha"),
     ("TopK", "the first of equals, as the indices say"),
+    ("Unique", "the first of equals, as the indices say"),
     ("ai.onnx.ml:Imputer", "0 where a value is replaced"),
     ("com.microsoft:FusedConv", "as its activation"),
     ("com.microsoft:FusedGemm", "as its activation"),

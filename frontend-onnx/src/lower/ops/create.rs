@@ -9,7 +9,7 @@ pub(in crate::lower) const OPERATORS: &[Operator] = &[
     Operator::new("ConstantOfShape", 9, Gradient::Integer, constant_of_shape),
     Operator::new("EyeLike", 9, Gradient::Integer, eye_like),
     Operator::new("OneHot", 9, Gradient::Smooth, one_hot),
-    Operator::new("Range", 11, Gradient::Integer, range),
+    Operator::new("Range", 11, Gradient::Smooth, range),
     Operator::new("Trilu", 14, Gradient::Smooth, trilu),
 ];
 
@@ -86,6 +86,7 @@ fn one_hot<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     Ok(vec![hot.select(value(1).broadcast(&shape, &[]), value(0).broadcast(&shape, &[]))])
 }
 
+/// The gradient is that of `start + step * (0, 1, ...)`, of as many elements as are known to be; the limit has none.
 fn range<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let parts = ["the start", "the limit", "the step"];
     let known: Vec<Literal> = parts

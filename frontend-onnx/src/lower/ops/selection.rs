@@ -6,7 +6,7 @@ use gradc_ir::{Literal, Shape};
 pub(in crate::lower) const OPERATORS: &[Operator] = &[
     Operator::new("Compress", 9, Gradient::Smooth, compress),
     Operator::new("NonZero", 9, Gradient::Zero, non_zero),
-    Operator::new("Unique", 11, Gradient::Zero, unique),
+    Operator::new("Unique", 11, Gradient::Piecewise, unique),
 ];
 
 fn compress<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
