@@ -221,7 +221,7 @@ pub struct BuildArguments {
     /// Use this many threads, such as --threads 4
     #[arg(long, value_name = "N", help_heading = "Resources")]
     pub threads: Option<usize>,
-    /// Refuse what needs more memory, such as --max-memory 2GiB
+    /// Compute results again rather than keep them where a run needs more memory; refuse what still does; such as --max-memory 2GiB
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = "Resources")]
     pub max_memory: Option<u64>,
     /// Stop after this time, such as --timeout 60s or --timeout 500ms

@@ -11,6 +11,7 @@ pub mod loops;
 mod lower;
 mod memory;
 pub mod program;
+mod recompute;
 mod work;
 
 pub use error::{CodegenError, RunError};
@@ -18,5 +19,5 @@ pub use exec::{
     Aligned, CompileOptions, Executable, ObjectFile, ObjectOptions, Workspace, as_bytes, as_bytes_mut,
     assembly, baseline_clif, clif, compile, compile_with, define_program, from_bytes, from_bytes_mut, object,
 };
-pub use lower::lower;
+pub use lower::{lower, lower_within};
 pub use work::Work;

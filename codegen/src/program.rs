@@ -148,6 +148,8 @@ pub struct Program {
     pub steps: Vec<Step>,
     /// For each top-level step, the node that it came from.
     pub labels: Labels,
+    /// The top-level steps that compute again what was dropped to save memory, in order.
+    pub repeats: Vec<usize>,
     /// Number of loops.
     pub loops: u32,
     /// Size of the arena in bytes, known after memory planning.
@@ -170,6 +172,20 @@ impl Step {
             Step::ArgSort { places: [from, to], .. } => vec![(from, false), (to, true)],
             Step::Copy { from, to, .. } => vec![(from, false), (to, true)],
             Step::Loop { .. } => Vec::new(),
+        }
+    }
+
+    /// Visits the places of this step itself (not of the steps of a loop).
+    pub(crate) fn visit_places(&mut self, visit: &mut dyn FnMut(&mut Place)) {
+        match self {
+            Step::Kernel { arguments, .. } => arguments.iter_mut().for_each(visit),
+            Step::Gemm { places, epilogue, .. } | Step::Conv { places, epilogue, .. } => {
+                places.iter_mut().for_each(&mut *visit);
+                epilogue.iter_mut().flat_map(|epilogue| &mut epilogue.arguments).for_each(visit);
+            }
+            Step::ArgSort { places, .. } => places.iter_mut().for_each(visit),
+            Step::Copy { from, to, .. } => [from, to].into_iter().for_each(visit),
+            Step::Loop { .. } => {}
         }
     }
 

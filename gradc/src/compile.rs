@@ -140,7 +140,8 @@ impl<'a> Compile<'a> {
         self
     }
 
-    /// Refuses to compile what would take more memory in a run: inputs, weights, outputs and all between.
+    /// The most memory of a run: inputs, weights, outputs and all between. Where it is too little, results are computed again
+    /// rather than kept; what still takes more is refused.
     pub fn max_memory(mut self, bytes: usize) -> Self {
         self.settings.max_memory = Some(bytes);
         self
@@ -477,8 +478,11 @@ fn plan(function: &Function, inputs: &[InputInfo], stores: &[Option<Store>]) -> 
     if let Engine::Native(executable) = &function.engine {
         count(&executable.program().steps, &mut kinds);
     }
+    let (repeats, repeated) = function.repeats();
     Plan {
         arena: function.arena(),
+        repeats,
+        repeated,
         inputs: bytes(false),
         weights: bytes(true) + function.constants(),
         outputs: function.graph.output_types().into_iter().map(gradc_ir::TensorType::bytes).sum(),

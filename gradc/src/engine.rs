@@ -20,6 +20,24 @@ pub(crate) struct Settings {
     pub max_memory: Option<usize>,
 }
 
+impl Settings {
+    /// What the limit of memory leaves for intermediate results.
+    pub fn arena_limit(&self, graph: &Graph) -> Option<usize> {
+        let inputs: usize = graph.inputs().iter().map(|input| input.ty.bytes()).sum();
+        let outputs: usize = graph.output_types().iter().map(|ty| ty.bytes()).sum();
+        self.max_memory.map(|limit| limit.saturating_sub(inputs + outputs + constants(graph)))
+    }
+}
+
+/// Bytes of the tensors known at compile time.
+fn constants(graph: &Graph) -> usize {
+    let constant = |(_, node): (_, &gradc_ir::Node)| match &node.op {
+        Op::Constant(literal) => literal.bytes().len(),
+        _ => 0,
+    };
+    graph.iter().map(constant).sum()
+}
+
 /// A compiled graph.
 pub(crate) struct Function {
     /// Before the passes.
@@ -67,7 +85,9 @@ impl Function {
         let engine = if settings.interpreter {
             Engine::Interpreter
         } else {
-            let options = CompileOptions { threads: settings.threads, profile: settings.profile };
+            let arena_limit = settings.arena_limit(&optimized);
+            let options =
+                CompileOptions { threads: settings.threads, profile: settings.profile, arena_limit };
             let executable = gradc_codegen::compile_with(&optimized, &options).map_err(refused)?;
             Engine::Native(Box::new(executable))
         };
@@ -90,13 +110,19 @@ impl Function {
         }
     }
 
+    /// How many steps compute again what was dropped to save memory, and their part of the arithmetic.
+    pub fn repeats(&self) -> (usize, f64) {
+        let Engine::Native(executable) = &self.engine else { return (0, 0.0) };
+        let program = executable.program();
+        let operations = |step: &gradc_codegen::program::Step| program.work(step).operations as f64;
+        let again: f64 = program.repeats.iter().map(|&step| operations(&program.steps[step])).sum();
+        let all: f64 = program.steps.iter().map(operations).sum();
+        (program.repeats.len(), again / (all - again).max(1.0))
+    }
+
     /// Bytes of the tensors known at compile time.
     pub fn constants(&self) -> usize {
-        let constant = |(_, node): (_, &gradc_ir::Node)| match &node.op {
-            Op::Constant(literal) => literal.bytes().len(),
-            _ => 0,
-        };
-        self.optimized.iter().map(constant).sum()
+        constants(&self.optimized)
     }
 
     /// Runs once. Buffers come in order and have their tensors' sizes.

@@ -14,6 +14,10 @@ pub struct Plan {
     pub weights: usize,
     /// Bytes of outputs and gradients.
     pub outputs: usize,
+    /// How many steps compute again what was dropped to stay within the limit of memory.
+    pub repeats: usize,
+    /// Their arithmetic, as a part of the rest.
+    pub repeated: f64,
     /// Number of nodes before and after the passes.
     pub nodes: [usize; 2],
     /// Number of kernels that a run calls, those in loops counted once.

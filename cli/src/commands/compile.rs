@@ -190,6 +190,13 @@ impl CompileCommand {
                     bytes(plan.outputs as u64),
                     bytes(plan.peak() as u64)
                 );
+                if plan.repeats > 0 {
+                    text += &format!(
+                        "again    {} steps compute again what was dropped for --max-memory: {:.1} % more arithmetic\n",
+                        grouped(plan.repeats),
+                        plan.repeated * 100.0
+                    );
+                }
                 let parts: Vec<String> = parts.iter().map(|(name, time)| format!("{name} {}", duration(*time))).collect();
                 text += &format!("time     {}: {}\n", duration(times.total), parts.join(" · "));
                 if !compiled.fixed().is_empty() {

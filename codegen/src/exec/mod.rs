@@ -6,7 +6,7 @@ mod object;
 
 use crate::emit::{self, EmitError, IsaOptions};
 use crate::loops::Kernel;
-use crate::lower::lower;
+use crate::lower::lower_within;
 use crate::program::{Origins, Program};
 use crate::{CodegenError, RunError};
 use cranelift_codegen::isa::OwnedTargetIsa;
@@ -53,16 +53,18 @@ pub struct CompileOptions {
     pub threads: usize,
     /// Measure the time of each step, at the cost of two clock readings a step; see [`Workspace::nanoseconds`].
     pub profile: bool,
+    /// The most bytes that the arena should have; see [`crate::lower_within`].
+    pub arena_limit: Option<usize>,
 }
 
 /// Compiles a graph for a team of at most `threads` threads.
 pub fn compile(graph: &Graph, threads: usize) -> Result<Executable, CodegenError> {
-    compile_with(graph, &CompileOptions { threads, profile: false })
+    compile_with(graph, &CompileOptions { threads, profile: false, arena_limit: None })
 }
 
 /// As [`compile`], with all options.
 pub fn compile_with(graph: &Graph, options: &CompileOptions) -> Result<Executable, CodegenError> {
-    let program = lower(graph, options.threads)?;
+    let program = lower_within(graph, options.threads, options.arena_limit)?;
     let isa = emit::host_isa(IsaOptions::jit())?;
     let mut builder = JITBuilder::with_isa(isa, default_libcall_names());
     emit::register_runtime(&mut builder);

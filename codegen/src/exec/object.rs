@@ -7,7 +7,7 @@
 use super::{CompileOptions, define_program, entry};
 use crate::CodegenError;
 use crate::emit::{self, EmitError, IsaOptions};
-use crate::lower::lower;
+use crate::lower::lower_within;
 use crate::program::{Origins, Program, Step};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{
@@ -30,6 +30,8 @@ pub struct ObjectOptions {
     pub name: String,
     /// The most threads that a run may use.
     pub threads: usize,
+    /// The most bytes that the arena should have; see [`crate::lower_within`].
+    pub arena_limit: Option<usize>,
     /// Values that stand for inputs whose address is null in a call, by position.
     pub defaults: Vec<Option<Literal>>,
 }
@@ -51,12 +53,12 @@ pub struct ObjectFile {
 
 /// Compiles a graph for this machine into an object file.
 pub fn object(graph: &Graph, options: &ObjectOptions) -> Result<ObjectFile, CodegenError> {
-    let program = lower(graph, options.threads)?;
+    let program = lower_within(graph, options.threads, options.arena_limit)?;
     let isa = emit::host_isa(IsaOptions::object())?;
     let builder =
         ObjectBuilder::new(isa, options.name.as_bytes(), default_libcall_names()).map_err(EmitError::from)?;
     let mut module = ObjectModule::new(builder);
-    let compile = CompileOptions { threads: options.threads, profile: false };
+    let compile = CompileOptions { threads: options.threads, profile: false, arena_limit: None };
     let entry = define_program(&mut module, &program, &compile, &format!("{}_steps", options.name))?;
     let tier = Tier::current();
     define(&mut module, &program, entry, options, tier)?;

@@ -14,12 +14,21 @@ mod window;
 
 use crate::loops::Kernel;
 use crate::program::{LoopId, Memory, Origins, Piece, Place, Program, Step};
-use crate::{CodegenError, memory};
+use crate::{CodegenError, recompute};
 use gradc_ir::{Builder, Graph, Node, Op, Value, decompose};
 use std::collections::{BTreeMap, HashMap};
 
 /// Lowers a graph for a team of at most `threads` threads and plans its memory.
 pub fn lower(graph: &Graph, threads: usize) -> Result<Program, CodegenError> {
+    lower_within(graph, threads, None)
+}
+
+/// As [`lower`]; where the arena would have more bytes than the limit, results are computed again rather than kept, as far as that helps.
+pub fn lower_within(
+    graph: &Graph,
+    threads: usize,
+    arena_limit: Option<usize>,
+) -> Result<Program, CodegenError> {
     let mut lowering =
         Lowering { program: Program::default(), keys: HashMap::new(), threads, steps: Vec::new() };
     let piece = |bytes, origin| Piece { origin, bytes, offset: 0 };
@@ -32,7 +41,7 @@ pub fn lower(graph: &Graph, threads: usize) -> Result<Program, CodegenError> {
     lowering.block(graph, &inputs, &outputs)?;
     let mut program = lowering.program;
     program.steps = lowering.steps;
-    memory::plan(&mut program);
+    program = recompute::plan(program, arena_limit);
     program.kernels = program.kernels.into_iter().map(tiles::tile).collect();
     Ok(program)
 }

@@ -1,14 +1,21 @@
 //! What the tests of the passes share: seeded inputs, runs of compiled code, comparisons.
 
-use gradc_codegen::{Aligned, compile};
+use gradc_codegen::{Aligned, CompileOptions, compile_with};
 use gradc_ir::testing::Random;
 use gradc_ir::{DType, Graph, Literal, TensorType};
 use gradc_kernels::Team;
 use std::sync::Arc;
 
 /// The outputs of the compiled graph.
+#[allow(dead_code, reason = "some tests compile with other options")]
 pub fn run_compiled(graph: &Graph, inputs: &[Literal], threads: usize) -> Vec<Literal> {
-    let executable = compile(graph, threads).unwrap_or_else(|error| panic!("{error}\n{graph}"));
+    run_compiled_with(graph, inputs, &CompileOptions { threads, profile: false, arena_limit: None })
+}
+
+/// As [`run_compiled`], with all options.
+pub fn run_compiled_with(graph: &Graph, inputs: &[Literal], options: &CompileOptions) -> Vec<Literal> {
+    let threads = options.threads;
+    let executable = compile_with(graph, options).unwrap_or_else(|error| panic!("{error}\n{graph}"));
     let mut workspace = executable.workspace(Arc::new(Team::new(threads)));
     let own: Vec<Aligned> = inputs.iter().map(|input| Aligned::copy_of(input.bytes())).collect();
     let mut outputs: Vec<Aligned> = executable.outputs().iter().map(|ty| Aligned::new(ty.bytes())).collect();

@@ -2,7 +2,8 @@
 
 use super::Case;
 use super::gradient::{self, Tally};
-use crate::common::{difference_within, run_compiled, tolerances};
+use crate::common::{difference_within, run_compiled, run_compiled_with, tolerances};
+use gradc_codegen::CompileOptions;
 use gradc_ir::{Graph, Literal, eval, parse, print};
 use gradc_passes::{Fuse, Pass, Selection, by_name, names, pipeline, run_passes, simplify_counting};
 use std::fmt;
@@ -21,6 +22,8 @@ pub enum Property {
     Pipeline(u8),
     /// Compiled at this level the values are the same, and of the same bits for each of these numbers of threads.
     Compiled(u8, &'static [usize]),
+    /// Compiled to use as little memory as can be, the values have the same bits.
+    Recomputed,
     /// Fused without anything before it, and compiled.
     FusedAlone,
     /// Gradients are what differences say.
@@ -39,6 +42,9 @@ pub fn of_any_graph(seed: u64, thorough: bool) -> Vec<Property> {
     all.extend([0, 1, 2].map(Property::Pipeline));
     if thorough || seed % 4 == 1 {
         all.push(Property::FusedAlone);
+    }
+    if thorough || seed % 4 == 3 {
+        all.push(Property::Recomputed);
     }
     for level in 0..3 {
         match thorough || seed % 3 == u64::from(level) {
@@ -59,6 +65,7 @@ impl Property {
             Property::Idempotent => "idempotent".into(),
             Property::Pipeline(level) => format!("pipeline{level}"),
             Property::Compiled(level, _) => format!("compiled{level}"),
+            Property::Recomputed => "recomputed".into(),
             Property::FusedAlone => "fused".into(),
             Property::Differences => "differences".into(),
             Property::Adjoint => "adjoint".into(),
@@ -107,6 +114,7 @@ impl Property {
                 let after = optimized(graph, *level);
                 compiled(graph, &after, inputs, expected, threads)
             }
+            Property::Recomputed => recomputed(&optimized(graph, 2), inputs),
             Property::FusedAlone => {
                 let after = Fuse.run(graph);
                 same_meaning(graph, &after, inputs, expected)?;
@@ -120,7 +128,8 @@ impl Property {
                 round_trip(graph)?;
                 let after = optimized(graph, 2);
                 same_meaning(graph, &after, inputs, expected)?;
-                compiled(graph, &after, inputs, expected, &[2])
+                compiled(graph, &after, inputs, expected, &[2])?;
+                recomputed(&after, inputs)
             }
         }
     }
@@ -136,6 +145,7 @@ impl fmt::Display for Property {
             Property::Compiled(level, threads) => {
                 write!(f, "compiled at level {level} for {threads:?} threads")
             }
+            Property::Recomputed => write!(f, "compiled with little memory"),
             Property::FusedAlone => write!(f, "fused and compiled"),
             Property::Differences => write!(f, "gradient and differences"),
             Property::Adjoint => write!(f, "forward and reverse mode"),
@@ -166,6 +176,18 @@ fn same_meaning(
     let got = eval(after, inputs).map_err(|error| format!("{error}\n{after}"))?;
     match difference_within(&got, expected, &tolerances(before)) {
         Some(difference) => Err(format!("{difference}\n{after}")),
+        None => Ok(()),
+    }
+}
+
+fn recomputed(graph: &Graph, inputs: &[Literal]) -> Result<(), String> {
+    let with = |arena_limit| CompileOptions { threads: 2, profile: false, arena_limit };
+    let kept = run_compiled_with(graph, inputs, &with(None));
+    let again = run_compiled_with(graph, inputs, &with(Some(0)));
+    match kept.iter().zip(&again).position(|(one, other)| one.bytes() != other.bytes()) {
+        Some(output) => {
+            Err(format!("output {output} has other bits when results are computed again\n{graph}"))
+        }
         None => Ok(()),
     }
 }
