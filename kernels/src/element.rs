@@ -6,6 +6,8 @@ use crate::simd::Lanes;
 pub trait Element: Lanes + Copy + Send + Sync + PartialEq + std::fmt::Debug + 'static {
     /// Zero.
     const ZERO: Self;
+    /// The nearest to a number.
+    fn rounded(value: f64) -> Self;
     /// The sum of two.
     fn plus(self, other: Self) -> Self;
     /// The product of two.
@@ -14,6 +16,10 @@ pub trait Element: Lanes + Copy + Send + Sync + PartialEq + std::fmt::Debug + 's
 
 impl Element for f32 {
     const ZERO: f32 = 0.0;
+    #[inline(always)]
+    fn rounded(value: f64) -> f32 {
+        value as f32
+    }
     #[inline(always)]
     fn plus(self, other: f32) -> f32 {
         self + other
@@ -26,6 +32,10 @@ impl Element for f32 {
 
 impl Element for f64 {
     const ZERO: f64 = 0.0;
+    #[inline(always)]
+    fn rounded(value: f64) -> f64 {
+        value
+    }
     #[inline(always)]
     fn plus(self, other: f64) -> f64 {
         self + other

@@ -9,11 +9,13 @@ mod source;
 #[cfg(test)]
 mod tests;
 mod weights;
+mod winograd;
 
 use depthwise::Depthwise;
 use implicit::Implicit;
 use shape::Shape;
 use weights::Weights;
+use winograd::{Problem, Winograd};
 
 use crate::{Element, Epilogue, Team, Tier};
 
@@ -73,6 +75,9 @@ impl Conv {
         }
         if self.is_depthwise() {
             return depthwise::Layout::new::<T>(&Shape::new(self, form), threads).total;
+        }
+        if let Some(problem) = Problem::new::<T>(self, form) {
+            return winograd::Layout::new::<T>(&problem, false, threads).total;
         }
         match form {
             ConvForm::WeightGradient => weights::Layout::new::<T>(self, threads).total,
@@ -167,6 +172,24 @@ impl Conv {
                 let layout = depthwise::Layout::new::<T>(&shape, team.threads());
                 let job = Depthwise { shape, layout, tier, team, first, second, result, epilogue, scratch };
                 return job.run(self, form);
+            }
+            if let Some(problem) = Problem::new::<T>(self, form) {
+                let layout = winograd::Layout::new::<T>(&problem, false, team.threads());
+                let (source, weights, target, scratch) = (first, second, result, scratch.cast());
+                let packed = false;
+                let job = Winograd {
+                    problem,
+                    layout,
+                    tier,
+                    team,
+                    source,
+                    weights,
+                    packed,
+                    target,
+                    epilogue,
+                    scratch,
+                };
+                return job.run();
             }
             match form {
                 ConvForm::WeightGradient => {
