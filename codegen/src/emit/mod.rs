@@ -45,7 +45,9 @@ use cranelift_codegen::ir::{AbiParam, Signature};
 use cranelift_codegen::isa::TargetIsa;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_jit::JITBuilder;
-use cranelift_module::{FuncId, Linkage, Module, ModuleError};
+use cranelift_module::{FuncId, Linkage, Module, ModuleError, ModuleReloc};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use thiserror::Error;
 
 pub use gradc_runtime::scalar as runtime;
@@ -53,6 +55,9 @@ pub use isa::{IsaOptions, baseline_isa, host_isa};
 pub use math::ULP_BOUNDS;
 
 use crate::loops::{Kernel, KernelError};
+
+/// A thread is not worth its start for fewer kernels.
+const KERNELS_PER_THREAD: usize = 4;
 
 /// Why no machine code was made.
 #[derive(Debug, Error)]
@@ -97,6 +102,54 @@ pub fn define_kernel(
     let id = module.declare_function(symbol, linkage, &context.func.signature)?;
     module.define_function(id, &mut context)?;
     Ok(id)
+}
+
+/// Emits kernels as functions of the module, not exported, called `{prefix}{position}`.
+///
+/// Many kernels are compiled by several threads; what is defined, and in which order, does not depend on that.
+pub fn define_kernels(
+    module: &mut dyn Module,
+    kernels: &[Kernel],
+    prefix: &str,
+) -> Result<Vec<FuncId>, EmitError> {
+    let mut ids = Vec::with_capacity(kernels.len());
+    let mut contexts = Vec::with_capacity(kernels.len());
+    for (position, kernel) in kernels.iter().enumerate() {
+        let context = build(module, kernel)?;
+        let symbol = format!("{prefix}{position}");
+        ids.push(module.declare_function(&symbol, Linkage::Local, &context.func.signature)?);
+        contexts.push(Mutex::new((context, None)));
+    }
+    let isa = module.isa();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(slot) = contexts.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let (context, error) = &mut *slot.lock().unwrap_or_else(PoisonError::into_inner);
+            let compiled = context.compile(isa, &mut ControlPlane::default());
+            *error = compiled.err().map(|error| ModuleError::Compilation(error.inner));
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 1..threads.min(contexts.len() / KERNELS_PER_THREAD) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let isa = isa.function_alignment().minimum.max(isa.symbol_alignment() as u32);
+    for (&id, slot) in ids.iter().zip(contexts) {
+        let (context, error) = slot.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = error {
+            return Err(error.into());
+        }
+        let Some(code) = context.compiled_code() else { unreachable!("it was compiled without an error") };
+        let alignment = u64::from(code.buffer.alignment.max(isa));
+        let relocations: Vec<ModuleReloc> = (code.buffer.relocs().iter())
+            .map(|relocation| ModuleReloc::from_mach_reloc(relocation, &context.func, id))
+            .collect();
+        module.define_function_bytes(id, alignment, code.code_buffer(), &relocations)?;
+    }
+    Ok(ids)
 }
 
 /// The CLIF of a kernel before optimization.

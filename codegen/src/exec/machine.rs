@@ -10,12 +10,14 @@ use cranelift_module::FuncId;
 use gradc_ir::DType;
 use gradc_kernels::Team;
 use gradc_runtime::{Frame, Ticks};
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
 const _: () = assert!(std::mem::offset_of!(Frame, externals) == super::entry::FRAME_EXTERNALS as usize);
 const _: () = assert!(std::mem::offset_of!(Frame, arena) == super::entry::FRAME_ARENA as usize);
 const _: () = assert!(std::mem::offset_of!(Frame, step) == super::entry::FRAME_STEP as usize);
+
+const CACHE_LINE: usize = 64;
 
 type EntryFunction = unsafe extern "C" fn(*mut Frame) -> i64;
 
@@ -96,8 +98,10 @@ impl Pointer {
     }
 }
 
-/// Zeroed memory aligned to a cache line.
+/// Memory aligned to a cache line.
 pub struct Aligned {
+    /// What was allocated.
+    base: NonNull<u8>,
     pointer: NonNull<u8>,
     bytes: usize,
 }
@@ -108,25 +112,37 @@ unsafe impl Send for Aligned {}
 unsafe impl Sync for Aligned {}
 
 impl Aligned {
-    /// Memory of this size.
+    /// Zeros, which take physical memory only when they are touched.
     pub fn new(bytes: usize) -> Aligned {
         let layout = Aligned::layout(bytes);
         // SAFETY: the layout is never of size zero.
-        let pointer = unsafe { alloc_zeroed(layout) };
-        Aligned { pointer: NonNull::new(pointer).unwrap_or_else(|| handle_alloc_error(layout)), bytes }
+        Aligned::inside(NonNull::new(unsafe { alloc_zeroed(layout) }), bytes)
     }
 
     /// A copy of these bytes.
     pub fn copy_of(bytes: &[u8]) -> Aligned {
-        let mut memory = Aligned::new(bytes.len());
-        memory.as_mut_slice().copy_from_slice(bytes);
+        let layout = Aligned::layout(bytes.len());
+        // SAFETY: the layout is never of size zero.
+        let memory = Aligned::inside(NonNull::new(unsafe { alloc(layout) }), bytes.len());
+        // SAFETY: the new memory has this length, and nobody else knows it.
+        unsafe { memory.pointer.as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
         memory
     }
 
+    /// The aligned part of what was allocated for so many bytes.
+    fn inside(base: Option<NonNull<u8>>, bytes: usize) -> Aligned {
+        let base = base.unwrap_or_else(|| handle_alloc_error(Aligned::layout(bytes)));
+        // SAFETY: the layout has room for the way to the next cache line.
+        let pointer = unsafe { base.add(base.align_offset(CACHE_LINE)) };
+        Aligned { base, pointer, bytes }
+    }
+
+    /// With room to align in: allocators zero what asks for more alignment than they give anyway by touching all of
+    /// it.
     fn layout(bytes: usize) -> Layout {
-        match Layout::from_size_align(bytes.max(1), 64) {
-            Ok(layout) => layout,
-            Err(_) => panic!("sizes of tensors fit in an isize"),
+        match bytes.checked_add(CACHE_LINE).and_then(|bytes| Layout::from_size_align(bytes, 8).ok()) {
+            Some(layout) => layout,
+            None => panic!("sizes of tensors fit in an isize"),
         }
     }
 
@@ -146,7 +162,7 @@ impl Aligned {
 impl Drop for Aligned {
     fn drop(&mut self) {
         // SAFETY: allocated in `new` with the same layout.
-        unsafe { dealloc(self.pointer.as_ptr(), Aligned::layout(self.bytes)) }
+        unsafe { dealloc(self.base.as_ptr(), Aligned::layout(self.bytes)) }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::program::{Origins, Program};
 use crate::{CodegenError, RunError};
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_jit::{JITBuilder, JITModule};
-use cranelift_module::{Linkage, Module, default_libcall_names};
+use cranelift_module::{Module, default_libcall_names};
 use gradc_ir::{Graph, TensorType};
 use gradc_kernels::Team;
 use gradc_runtime::Ticks;
@@ -98,10 +98,7 @@ pub fn define_program<M: Module>(
     options: &CompileOptions,
     name: &str,
 ) -> Result<cranelift_module::FuncId, CodegenError> {
-    let mut kernels = Vec::with_capacity(program.kernels.len());
-    for (index, kernel) in program.kernels.iter().enumerate() {
-        kernels.push(emit::define_kernel(module, kernel, &format!("{name}_k{index}"), Linkage::Local)?);
-    }
+    let kernels = emit::define_kernels(module, &program.kernels, &format!("{name}_k"))?;
     Ok(entry::define(module, program, &kernels, options, name)?)
 }
 

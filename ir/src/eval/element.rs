@@ -119,7 +119,7 @@ pub(super) fn splat(x: &Tensor, ty: &TensorType) -> Tensor {
     Tensor::moved(ty.clone(), each!(x, x => vec![x[0]; ty.shape.elements()]))
 }
 
-fn float_function(op: UnaryOp) -> fn(f64) -> f64 {
+pub(super) fn float_function(op: UnaryOp) -> fn(f64) -> f64 {
     match op {
         UnaryOp::Neg => |x| -x,
         UnaryOp::Abs => f64::abs,
@@ -201,7 +201,7 @@ fn integer_function(op: UnaryOp) -> fn(i128) -> i128 {
     }
 }
 
-fn float_function_of_two(op: BinaryOp) -> fn(f64, f64) -> f64 {
+pub(super) fn float_function_of_two(op: BinaryOp) -> fn(f64, f64) -> f64 {
     match op {
         BinaryOp::Add => |x, y| x + y,
         BinaryOp::Sub => |x, y| x - y,

@@ -1,6 +1,7 @@
 //! The interpreter against values computed by hand, operator by operator, edges included.
 
 mod control;
+mod direct;
 mod driver;
 mod element;
 mod product;
