@@ -2,7 +2,8 @@
 
 import statistics
 
-MODES = {"forward": "Forward", "input": "Value and gradient by the input", "parameters": "Value and gradient by all parameters"}
+MODES = {"forward": "Forward", "input": "Value and gradient by the input", "parameters": "Value and gradient by all parameters",
+         "step": "A step of training with AdamW"}
 ORDER = ["gradc", "torch", "torch.compile", "jax", "tensorflow", "onnxruntime-training", "onnxruntime", "openvino"]
 FORWARD_ONLY = {"onnxruntime", "openvino"}
 COLOURS = {"gradc": "#c2410c", "torch": "#64748b", "torch.compile": "#94a3b8", "jax": "#0f766e", "tensorflow": "#ca8a04",
@@ -45,10 +46,10 @@ def table(kept, threads, mode, names):
     lines = ["| model | " + " | ".join(names) + " | best other / gradc |", "|---|" + "---:|" * (len(names) + 1)]
     for model in models(kept, threads):
         cell = kept["cells"][f"{model}/{threads}"]
-        values = {name: median(cell[name][mode]) for name in names if name in cell}
+        values = {name: median(cell[name].get(mode, {})) for name in names if name in cell}
         others = [value for name, value in values.items() if name != "gradc" and value]
         ratio = f"{min(others) / values['gradc']:.2f}" if others and values.get("gradc") else "–"
-        row = [shown(cell[name][mode]) if name in cell else "–" for name in names]
+        row = [shown(cell[name].get(mode, {})) if name in cell else "–" for name in names]
         lines.append(f"| {model} | " + " | ".join(row) + f" | {ratio} |")
     return "\n".join(lines)
 
@@ -110,7 +111,7 @@ def write(kept, document):
     all_threads = sorted({int(key.split("/")[1]) for key in kept["cells"]})
     facts = kept["machine"]
     loads = [told["load"] for cell in kept["cells"].values() for told in cell.values() if "load" in told]
-    spreads = [spread(told[mode]) for cell in kept["cells"].values() for told in cell.values() for mode in MODES if told[mode].get("times")]
+    spreads = [spread(told[mode]) for cell in kept["cells"].values() for told in cell.values() for mode in MODES if told.get(mode, {}).get("times")]
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     text = [
         "# Performance", "",
@@ -129,7 +130,7 @@ def write(kept, document):
         "- `gradc` is timed by `gradc bench` (a call of the library, in a fresh process each round); the others by a call from Python.",
         "- `torch` is eager; `torch.compile` compiles the loss; `jax` is `jit(value_and_grad)` of the same ONNX graph; `tensorflow` is a `tf.function` of four models written by hand; "
         "`onnxruntime-training` runs the gradient graph of its own builder (1.19.2, its last release), with two mistakes mended before; `onnxruntime` and `openvino` compute no gradients.",
-        "- There is no training step here: gradc has none yet.",
+        "- A step of training is the value, the gradients and the update of all parameters: `torch.optim.AdamW(fused=True)`, for `jax` the same formulas in one compiled function that is given its state.",
         *([f"- **This run**: {kept['note']}"] if kept.get("note") else []), "",
     ]
     for threads in all_threads:

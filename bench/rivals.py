@@ -35,7 +35,7 @@ class Torch:
 
     def prepare(self, mode):
         torch = self.torch
-        network = self.models.network(self.name).requires_grad_(mode == "parameters")
+        network = self.models.network(self.name).requires_grad_(mode in ("parameters", "step"))
         loss = self.compile(lambda *inputs: self.models.loss_of(self.models.MODELS[self.name], network(*inputs), self.wanted))
         inputs = list(self.inputs.values())
         if mode == "forward":
@@ -49,6 +49,16 @@ class Torch:
             names, parameters = zip(*network.named_parameters())
             run = lambda: torch.autograd.grad(loss(*inputs), parameters)
             return run, lambda result: {name: value.numpy() for name, value in zip(names, result)}
+        if mode == "step":
+            optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5, fused=True)
+
+            def run():
+                loss(*inputs).backward()
+                optimizer.step()
+                result = {name: value.grad for name, value in network.named_parameters()}
+                optimizer.zero_grad()
+                return result
+            return run, lambda result: {name: value.numpy() for name, value in result.items()}
         if hasattr(network, "embed"):
             rest = inputs if isinstance(network, self.models.Reader) else []
             after = self.compile(lambda point, *rest: self.models.loss_of(self.models.MODELS[self.name], network.rest(point, *rest), self.wanted))
@@ -92,6 +102,8 @@ class Jax:
         if mode == "parameters":
             both = jax.jit(jax.value_and_grad(lambda parameters, inputs: self.loss(parameters, inputs)))
             return (lambda: jax.block_until_ready(both(parameters, inputs))), lambda result: result[1]
+        if mode == "step":
+            return self.step(parameters, inputs)
         point = self.about["point"]
         if point in inputs:
             start = inputs.pop(point)
@@ -101,6 +113,30 @@ class Jax:
             whole = lambda value, inputs, parameters: self.loss(parameters, inputs, {point: value})
         both = jax.jit(jax.value_and_grad(whole))
         return (lambda: jax.block_until_ready(both(start, inputs, parameters))), lambda result: {"input": result[1]}
+
+    def step(self, parameters, inputs, rate=1e-5, beta1=0.9, beta2=0.999, epsilon=1e-8, decay=0.01):
+        """AdamW as optax writes it, in the same function as the gradients; the state is given away to the next."""
+        import jax
+        mapped = jax.tree_util.tree_map
+
+        def step(state, inputs):
+            parameters, first, second, count = state
+            value, gradients = jax.value_and_grad(lambda parameters: self.loss(parameters, inputs))(parameters)
+            count = count + 1
+            first = mapped(lambda m, g: beta1 * m + (1 - beta1) * g, first, gradients)
+            second = mapped(lambda v, g: beta2 * v + (1 - beta2) * g * g, second, gradients)
+            left1, left2 = 1 - beta1**count, 1 - beta2**count
+            new = lambda p, m, v: p - rate * (m / left1 / (jax.numpy.sqrt(v / left2) + epsilon) + decay * p)
+            return value, (mapped(new, parameters, first, second), first, second, count)
+        compiled = jax.jit(step, donate_argnums=0)
+        zeros = lambda: mapped(jax.numpy.zeros_like, parameters)
+        state = [(mapped(jax.numpy.array, parameters), zeros(), zeros(), jax.numpy.float32(0))]
+
+        def run():
+            value, state[0] = jax.block_until_ready(compiled(state[0], inputs))
+            return state[0][1]
+        # After the first step, the first moment is the gradient, but for a factor.
+        return run, lambda result: {key: np.asarray(value) / (1 - beta1) for key, value in result.items()}
 
 
 class Onnxruntime:

@@ -71,7 +71,7 @@ class Tensorflow:
 
     def prepare(self, mode):
         tf, x = self.tf, self.inputs.get("x")
-        if self.about["name"] not in self.HAVE:
+        if self.about["name"] not in self.HAVE or mode == "step":
             return None
         if mode == "forward":
             forward = tf.function(self.network)
@@ -109,6 +109,8 @@ class OnnxruntimeTraining:
         return self.runtime.InferenceSession(model, self.options, providers=["CPUExecutionProvider"])
 
     def prepare(self, mode):
+        if mode == "step":
+            return None
         inputs = dict(np.load(self.folder / ("model_inputs.npz" if mode == "forward" else "inputs.npz")))
         if mode == "forward":
             session = self.session(str(self.folder / "model.onnx"))

@@ -86,7 +86,7 @@ pub fn set_inputs(
                 let declared = declared.and_then(|input| input.dtype?.to_ir());
                 inputs.value(&info.name, &info.ty, declared, terminal)?
             }
-            Role::Weight => None,
+            Role::Weight | Role::Factor | Role::Moment(_) => None,
             Role::Seed(output) | Role::Target(output) => {
                 let given = goal.values.iter().find(|(name, _)| *name == info.name);
                 match given {

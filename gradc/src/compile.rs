@@ -2,10 +2,11 @@
 
 use crate::catalog::Catalog;
 use crate::compiled::{InputInfo, Names, Role, Shared, Store, TensorInfo, Warning};
-use crate::engine::{Engine, Function, Settings};
+use crate::engine::{Function, Settings};
 use crate::goal::{self, Goal};
 use crate::selection::{Selected, Selection};
-use crate::{CompiledModel, Error, Model, Plan, Result, Target, Times, Wrt, names, straight};
+use crate::train::{self, Training};
+use crate::{CompiledModel, Error, Model, Optimizer, Plan, Result, Target, Times, Wrt, names, straight};
 use gradc_frontend_onnx::error::Quoted;
 use gradc_frontend_onnx::lower::{InputKind, WeightPolicy};
 use gradc_frontend_onnx::{self as frontend, LowerOptions, Lowered, lower};
@@ -36,6 +37,7 @@ pub struct Compile<'a> {
     forward_only: bool,
     settings: Settings,
     observer: Option<Observer<'a>>,
+    optimizer: Option<Optimizer>,
 }
 
 impl<'a> Compile<'a> {
@@ -58,6 +60,7 @@ impl<'a> Compile<'a> {
                 max_memory: None,
             },
             observer: None,
+            optimizer: None,
         }
     }
 
@@ -114,6 +117,14 @@ impl<'a> Compile<'a> {
     pub fn straight_through<S: Into<String>>(mut self, operators: impl IntoIterator<Item = S>) -> Self {
         self.lower.straight_through.extend(operators.into_iter().map(Into::into));
         self
+    }
+
+    /// Compiles steps of training in place of gradients: [`crate::Session::train_step`] runs the model, differentiates the
+    /// target by the parameters, and updates these, all in one function. What is trained is `wrt`, all parameters
+    /// unless it is chosen after this.
+    pub fn train(mut self, optimizer: Optimizer) -> Self {
+        self.optimizer = Some(optimizer);
+        self.wrt(Wrt::params())
     }
 
     /// The tensors that can be read after a run, in place of the model's outputs: any of the model, by name.
@@ -219,6 +230,14 @@ impl<'a> Compile<'a> {
             }
             Some(_) | None => Vec::new(),
         };
+        let known = lowered.inputs.len() + goal.as_ref().map_or(0, |goal| goal.inputs.len());
+        let (gradients, training) = match self.optimizer {
+            Some(optimizer) if !self.forward_only => {
+                let parameters = train::parameters(&lowered, &gradients)?;
+                (Vec::new(), Some(Training::build(&lowered.builder, optimizer, &parameters, known)?))
+            }
+            Some(_) | None => (gradients, None),
+        };
         let Lowered { builder, inputs: lowered_inputs, fixed, dims, values: named, codes, .. } = lowered;
         let mut inputs = Vec::new();
         let mut stores = Vec::new();
@@ -233,6 +252,11 @@ impl<'a> Compile<'a> {
         }
         let extra = goal.as_ref().map_or(&[][..], |goal| &goal.inputs);
         inputs.extend(extra.iter().cloned());
+        let (training, moments, updates) = match training {
+            Some((training, moments, updates)) => (Some(training), moments, updates),
+            None => (None, Vec::new(), Vec::new()),
+        };
+        inputs.extend(moments);
         stores.resize_with(inputs.len(), || None);
         let value = goal.as_ref().map(|goal| builder.ty(goal.value));
         let info =
@@ -241,6 +265,7 @@ impl<'a> Compile<'a> {
         let gradient_infos: Vec<TensorInfo> = gradients.iter().map(info).collect();
         let results: Vec<Value> = (goal.as_ref().map(|goal| goal.value).into_iter())
             .chain(outputs.iter().chain(&gradients).map(|&(_, value)| value))
+            .chain(updates)
             .collect();
         let (graph, renamed) = builder.finish_renamed(&results);
         let new = |value: Value| renamed.get(value.index()).copied().flatten();
@@ -256,7 +281,7 @@ impl<'a> Compile<'a> {
                 observer(report, graph);
             }
         })?;
-        let mut plan = plan(&full, &inputs, &stores);
+        let mut plan = Plan::of(&full, &inputs, &stores);
         plan.times = Times {
             lower: lowered_at - started,
             differentiate: differentiated_at - lowered_at,
@@ -273,6 +298,7 @@ impl<'a> Compile<'a> {
             outputs: output_infos,
             codes,
             gradients: gradient_infos,
+            training,
             team: Arc::new(Team::new(self.settings.threads)),
             settings: self.settings,
             full,
@@ -467,38 +493,4 @@ fn at_node(builder: &Builder, node: Value) -> String {
     builder.origin(node).map_or_else(String::new, |origin| {
         format!(": {} {} is constant almost everywhere", origin.operator, Quoted(&origin.name))
     })
-}
-
-fn plan(function: &Function, inputs: &[InputInfo], stores: &[Option<Store>]) -> Plan {
-    let bytes = |weights: bool| -> usize {
-        let some = inputs.iter().zip(stores).filter(|(_, store)| store.is_some() == weights);
-        some.map(|(input, _)| input.ty.bytes()).sum()
-    };
-    let mut kinds: BTreeMap<&'static str, usize> = BTreeMap::new();
-    if let Engine::Native(executable) = &function.engine {
-        count(&executable.program().steps, &mut kinds);
-    }
-    let (repeats, repeated) = function.repeats();
-    Plan {
-        arena: function.arena(),
-        repeats,
-        repeated,
-        inputs: bytes(false),
-        weights: bytes(true) + function.constants(),
-        outputs: function.graph.output_types().into_iter().map(gradc_ir::TensorType::bytes).sum(),
-        nodes: [function.graph.len(), function.optimized.len()],
-        kernels: kinds.values().sum(),
-        kernel_kinds: kinds.into_iter().collect(),
-        passes: function.reports.clone(),
-        times: Times::default(),
-    }
-}
-
-fn count(steps: &[gradc_codegen::program::Step], kinds: &mut BTreeMap<&'static str, usize>) {
-    for step in steps {
-        match step {
-            gradc_codegen::program::Step::Loop { body, .. } => count(body, kinds),
-            _ => *kinds.entry(step.kind()).or_default() += 1,
-        }
-    }
 }

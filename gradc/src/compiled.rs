@@ -2,6 +2,7 @@
 
 use crate::buffers::{CallState, check_type, unknown_input, unknown_result};
 use crate::engine::{Engine, Function, Settings};
+use crate::train::Training;
 use crate::{Error, Plan, Result, Session};
 use gradc_codegen::Aligned;
 use gradc_frontend_onnx::error::Quoted;
@@ -44,6 +45,10 @@ pub enum Role {
     Seed(String),
     /// What the loss of this tensor compares with; see [`Wanted`](crate::Wanted).
     Target(String),
+    /// A number that training sets in each step.
+    Factor,
+    /// What the optimizer remembers of this parameter; it begins with zeros.
+    Moment(String),
 }
 
 /// Something that is right but may surprise.
@@ -111,8 +116,10 @@ pub(crate) struct Shared {
     /// The element types that the codes of inputs and outputs stand for.
     pub codes: BTreeMap<String, DataType>,
     pub gradients: Vec<TensorInfo>,
+    /// How steps of training are made, where that was compiled.
+    pub training: Option<Training>,
     pub settings: Settings,
-    /// All results, in the order: target, outputs, gradients.
+    /// All results, in the order: target, outputs, gradients, updates.
     pub full: Function,
     /// Those without gradients, compiled when first wanted.
     pub forward: OnceLock<Result<Function>>,
@@ -151,7 +158,12 @@ impl Shared {
             Some(value) if position == 0 => value,
             _ => match self.outputs.get(position - before) {
                 Some(output) => &output.ty,
-                None => &self.gradients[position - before - self.outputs.len()].ty,
+                None => match &self.training {
+                    Some(training) => {
+                        &self.inputs[training.updates[position - before - self.outputs.len()]].ty
+                    }
+                    None => &self.gradients[position - before - self.outputs.len()].ty,
+                },
             },
         }
     }
@@ -182,9 +194,15 @@ impl Shared {
         }
     }
 
-    /// The function with or without gradients.
+    /// How many results only the full function has: gradients or updates.
+    pub fn extra(&self) -> usize {
+        self.gradients.len() + self.training.as_ref().map_or(0, |training| training.updates.len())
+    }
+
+    /// The function with or without gradients and updates.
     pub fn function(&self, full: bool) -> Result<&Function> {
-        if full || self.gradients.is_empty() {
+        let extra = self.extra();
+        if full || extra == 0 {
             return Ok(&self.full);
         }
         let forward = self.forward.get_or_init(|| {
@@ -193,7 +211,7 @@ impl Shared {
             let inputs: Vec<Value> =
                 graph.inputs().iter().map(|input| builder.input(&input.name, input.ty.clone())).collect();
             let values = inline_with_origins(&builder, graph, &inputs);
-            let kept = graph.outputs().len() - self.gradients.len();
+            let kept = graph.outputs().len() - extra;
             let outputs: Vec<Value> =
                 graph.outputs()[..kept].iter().map(|output| values[output.index()]).collect();
             Function::new(builder.finish(&outputs), &self.settings, |_, _| {})
@@ -265,6 +283,11 @@ impl CompiledModel {
     /// The memory and the work of a run.
     pub fn plan(&self) -> &Plan {
         &self.shared.plan
+    }
+
+    /// Whether steps of training were compiled: see [`Compile::train`](crate::Compile::train).
+    pub fn is_trained(&self) -> bool {
+        self.shared.training.is_some()
     }
 
     /// Whether the interpreter computes, not machine code.

@@ -76,6 +76,7 @@ mod selection;
 mod session;
 mod straight;
 mod target;
+mod train;
 mod wrt;
 
 pub use buffers::{Inputs, Outputs, TensorView};
@@ -91,6 +92,7 @@ pub use object::ObjectFile;
 pub use plan::{Plan, Times};
 pub use session::Session;
 pub use target::Target;
+pub use train::Optimizer;
 pub use wrt::Wrt;
 
 pub use gradc_frontend_onnx::lower::{

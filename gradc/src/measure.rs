@@ -28,7 +28,7 @@ impl Session {
     /// The steps of the function that ran last, in order. Times are 0 without [`Compile::profile`](crate::Compile::profile);
     /// the interpreter has no steps.
     pub fn steps(&self) -> Vec<StepReport> {
-        let full = self.ran == Ran::Gradients || self.model.shared.gradients.is_empty();
+        let full = self.ran >= Ran::Trained || self.model.shared.extra() == 0;
         let Ok(function) = self.model.shared.function(full) else { return Vec::new() };
         let (Engine::Native(executable), Some(Scratch::Native(workspace))) =
             (&function.engine, &self.scratch[usize::from(full)])

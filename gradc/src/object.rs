@@ -127,6 +127,8 @@ fn input_line(input: &InputInfo) -> String {
     let what = match &input.role {
         Role::Input => format!("the input {name}"),
         Role::Weight => format!("the weight {name}; NULL for its value in the model"),
+        Role::Factor => format!("the factor {name} of the step"),
+        Role::Moment(tensor) => format!("what the optimizer remembers of {}", Escaped(tensor)),
         Role::Seed(tensor) => format!("the cotangent of {}", Escaped(tensor)),
         Role::Target(tensor) => format!("what the loss compares {} with", Escaped(tensor)),
     };

@@ -1,6 +1,10 @@
 //! What a compiled model takes.
 
+use crate::InputInfo;
+use crate::compiled::Store;
+use crate::engine::{Engine, Function};
 use gradc_passes::Report;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The memory and the work of a compiled model.
@@ -46,8 +50,43 @@ pub struct Times {
 }
 
 impl Plan {
+    /// What a function takes; the times are left open.
+    pub(crate) fn of(function: &Function, inputs: &[InputInfo], stores: &[Option<Store>]) -> Plan {
+        let bytes = |weights: bool| -> usize {
+            let some = inputs.iter().zip(stores).filter(|(_, store)| store.is_some() == weights);
+            some.map(|(input, _)| input.ty.bytes()).sum()
+        };
+        let mut kinds: BTreeMap<&'static str, usize> = BTreeMap::new();
+        if let Engine::Native(executable) = &function.engine {
+            count(&executable.program().steps, &mut kinds);
+        }
+        let (repeats, repeated) = function.repeats();
+        Plan {
+            arena: function.arena(),
+            repeats,
+            repeated,
+            inputs: bytes(false),
+            weights: bytes(true) + function.constants(),
+            outputs: function.graph.output_types().into_iter().map(gradc_ir::TensorType::bytes).sum(),
+            nodes: [function.graph.len(), function.optimized.len()],
+            kernels: kinds.values().sum(),
+            kernel_kinds: kinds.into_iter().collect(),
+            passes: function.reports.clone(),
+            times: Times::default(),
+        }
+    }
+
     /// Bytes in use during a run: all of the above.
     pub fn peak(&self) -> usize {
         self.arena + self.inputs + self.weights + self.outputs
+    }
+}
+
+fn count(steps: &[gradc_codegen::program::Step], kinds: &mut BTreeMap<&'static str, usize>) {
+    for step in steps {
+        match step {
+            gradc_codegen::program::Step::Loop { body, .. } => count(body, kinds),
+            _ => *kinds.entry(step.kind()).or_default() += 1,
+        }
     }
 }

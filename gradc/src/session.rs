@@ -18,6 +18,8 @@ pub struct Session {
     /// Without gradients, with.
     pub(crate) scratch: [Option<Scratch>; 2],
     pub(crate) ran: Ran,
+    /// Steps of training so far.
+    steps: u64,
 }
 
 /// Where the elements of an input are.
@@ -33,6 +35,8 @@ enum Buffer {
 pub(crate) enum Ran {
     Nothing,
     Forward,
+    /// And the parameters are those of the next step.
+    Trained,
     Gradients,
 }
 
@@ -64,13 +68,16 @@ impl Session {
         let inputs = (shared.inputs.iter().zip(&shared.stores))
             .map(|(input, store)| match store {
                 Some(store) => Buffer::Shared(store.clone()),
-                None => Buffer::Own(Aligned::new(input.ty.bytes()), input.ty.bytes() == 0),
+                None => {
+                    let set = matches!(input.role, Role::Factor | Role::Moment(_));
+                    Buffer::Own(Aligned::new(input.ty.bytes()), set || input.ty.bytes() == 0)
+                }
             })
             .collect();
-        let results = usize::from(shared.value.is_some()) + shared.outputs.len() + shared.gradients.len();
+        let results = usize::from(shared.value.is_some()) + shared.outputs.len() + shared.extra();
         let results =
             (0..results).map(|position| Aligned::new(shared.result_type(position).bytes())).collect();
-        Session { inputs, results, scratch: [None, None], ran: Ran::Nothing, model }
+        Session { inputs, results, scratch: [None, None], ran: Ran::Nothing, steps: 0, model }
     }
 
     /// The compiled model.
@@ -135,7 +142,7 @@ impl Session {
 
     /// Computes the target and the outputs.
     pub fn run(&mut self) -> Result<()> {
-        self.execute(self.model.shared.gradients.is_empty())
+        self.execute(self.model.shared.extra() == 0)
     }
 
     /// Computes the target, the outputs and the gradients.
@@ -144,6 +151,43 @@ impl Session {
             return Err(Error::NoGradients);
         }
         self.execute(true)
+    }
+
+    /// Makes one step of training with this learning rate: computes the target and the outputs, both of the parameters
+    /// before the step, and changes the parameters, which [`Session::input_literal`] tells. Where it fails, nothing has
+    /// changed.
+    pub fn train_step(&mut self, rate: f64) -> Result<()> {
+        let model = self.model.clone();
+        let Some(training) = &model.shared.training else {
+            return Err(Error::option("no steps of training were compiled", "compile with Compile::train"));
+        };
+        for (position, factor) in training.factors(rate, self.steps + 1) {
+            self.inputs[position].bytes_mut().copy_from_slice(&factor.to_ne_bytes());
+        }
+        self.execute(true)?;
+        self.steps += 1;
+        // What was computed and what it was computed of change places: nothing is copied.
+        let first = self.results.len() - training.updates.len();
+        for (result, &position) in self.results[first..].iter_mut().zip(&training.updates) {
+            match &mut self.inputs[position] {
+                Buffer::Own(memory, _) => std::mem::swap(memory, result),
+                shared @ Buffer::Shared(_) => {
+                    let spare = Aligned::new(shared.bytes().len());
+                    *shared = Buffer::Own(std::mem::replace(result, spare), true);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How many steps of training were made.
+    pub fn train_steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Goes on with training after so many steps, whose parameters and moments were set as inputs.
+    pub fn set_train_steps(&mut self, steps: u64) {
+        self.steps = steps;
     }
 
     fn execute(&mut self, full: bool) -> Result<()> {
@@ -170,7 +214,11 @@ impl Session {
             results.iter_mut().map(Aligned::as_mut_slice),
             shared.settings.max_memory,
         )?;
-        self.ran = if full { Ran::Gradients } else { Ran::Forward };
+        self.ran = match full {
+            true if shared.training.is_some() => Ran::Trained,
+            true => Ran::Gradients,
+            false => Ran::Forward,
+        };
         Ok(())
     }
 
@@ -205,11 +253,8 @@ impl Session {
     pub fn check_finite(&self) -> Result<()> {
         self.check_ran(Ran::Forward)?;
         let shared = &*self.model.shared;
-        let results = if self.ran == Ran::Gradients {
-            self.results.len()
-        } else {
-            self.results.len() - shared.gradients.len()
-        };
+        let results =
+            if self.ran == Ran::Gradients { self.results.len() } else { self.results.len() - shared.extra() };
         let mut worst = None;
         for position in 0..results {
             let found = not_finite::first_in(&self.literal(position, Ran::Forward)?);
@@ -267,7 +312,9 @@ impl Session {
     fn check_ran(&self, needs: Ran) -> Result<()> {
         match (self.ran, needs) {
             (ran, needs) if ran >= needs => Ok(()),
-            (Ran::Forward, _) => Err(Error::option("the last run computed no gradients", "call run_grad")),
+            (Ran::Forward | Ran::Trained, _) => {
+                Err(Error::option("the last run computed no gradients", "call run_grad"))
+            }
             _ => Err(Error::option("nothing has been computed yet", "call run or run_grad first")),
         }
     }

@@ -4,7 +4,7 @@
 
 mod support;
 
-use gradc::{Compile, Inputs, Outputs, Target, Wrt};
+use gradc::{Compile, Inputs, Optimizer, Outputs, Target, Wrt};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use support::*;
@@ -75,4 +75,15 @@ fn main() {
         compiled.call(Inputs::new().with("x", &x), &mut outputs).unwrap();
     });
     assert_eq!(calls, 0, "call");
+    let trained = Compile::new(&model)
+        .bind("N", 16)
+        .target(Target::norm("scores"))
+        .train(Optimizer::parse("adamw").unwrap())
+        .threads(2)
+        .build()
+        .unwrap();
+    let mut session = trained.session();
+    session.set("x", &x).unwrap();
+    let steps = allocations(|| session.train_step(1e-3).unwrap());
+    assert_eq!(steps, 0, "train_step");
 }

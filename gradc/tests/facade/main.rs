@@ -10,3 +10,4 @@ mod straight;
 #[path = "../support/mod.rs"]
 mod support;
 mod targets;
+mod training;

@@ -14,8 +14,8 @@ use crate::terminal::Terminal;
 use crate::words::{bytes, count, duration, grouped, some_of, table};
 use clap::Args;
 use gradc::formats::Limits;
-use gradc::{Compile, CompiledModel, Model, Roof, Session, StepReport, Target};
-use gradc_frontend_onnx::error::Escaped;
+use gradc::{Compile, CompiledModel, Model, Optimizer, Roof, Session, StepReport, Target};
+use gradc_frontend_onnx::error::{Escaped, Quoted};
 use kernels::Line;
 use serde_json::{Value as Json, json};
 use std::path::PathBuf;
@@ -32,6 +32,7 @@ Examples:
   gradc bench resnet18.onnx --dim N=1 --target logits:argmax --threads 2
   gradc bench mlp.onnx --input x=@x.npy --loss ce --labels @y.npy --wrt params --top 10
   gradc bench bert.onnx --input @inputs.npz --wrt '*.weight' --seconds 5 --trace run.json
+  gradc bench mlp.onnx --input x=@x.npy --loss ce --labels @y.npy --train adamw
   gradc bench mlp.onnx --dim N=64 --json | jq .gradient.p50_ms
 
 The trace opens in Perfetto (ui.perfetto.dev) and in chrome://tracing."
@@ -48,6 +49,9 @@ pub struct Bench {
     /// Only the forward pass
     #[arg(long, help_heading = "Gradient", conflicts_with_all = ["target", "loss", "wrt", "seed_grad"])]
     pub forward: bool,
+    /// Measure steps of training the parameters in place of gradients: sgd, momentum, adam or adamw
+    #[arg(long, value_name = "OPTIMIZER", conflicts_with = "forward", help_heading = "Gradient")]
+    pub train: Option<String>,
     #[command(flatten)]
     pub build: BuildArguments,
     /// Run for so long, each of forward and gradient
@@ -103,7 +107,7 @@ impl Bench {
         let mut session = compiled.session();
         problem::set_inputs(terminal, &model, &inputs, &goal, &mut session)?;
         let started = Instant::now();
-        one_run(&mut session)?;
+        whole_run(&mut session)?;
         let start = [loaded, built, started.elapsed()];
 
         let budget = Budget { seconds: self.seconds, runs: self.runs };
@@ -111,7 +115,7 @@ impl Bench {
         let forward = Timing::measure(&budget, || session.run())?;
         let gradient = match self.forward {
             true => None,
-            false => Some(Timing::measure(&budget, || session.run_grad())?),
+            false => Some(Timing::measure(&budget, || whole_run(&mut session))?),
         };
         drop(session);
         let (mut roof, mut kernels) = (None, Vec::new());
@@ -119,7 +123,7 @@ impl Bench {
             let profiled = self.compile(&model, &inputs, &goal)?.profile(true).build()?;
             let mut session = profiled.session();
             problem::set_inputs(terminal, &model, &inputs, &goal, &mut session)?;
-            one_run(&mut session)?;
+            whole_run(&mut session)?;
             let steps = profile(&budget, &mut session)?;
             let team = self.build.threads.unwrap_or(1);
             let measured = Roof::measure(&gradc::Team::new(team));
@@ -127,7 +131,7 @@ impl Bench {
             roof = Some(measured);
             if let Some(path) = &self.trace {
                 let before = session.steps();
-                one_run(&mut session)?;
+                whole_run(&mut session)?;
                 let text = trace::events(&model_name(&self), &profiled, &before, &session.steps());
                 arrays::save_text(path, self.no_clobber, &text.to_string())?;
             }
@@ -138,7 +142,13 @@ impl Bench {
     }
 
     fn compile<'m>(&self, model: &'m Model, inputs: &Inputs, goal: &Goal) -> Result<Compile<'m>> {
-        let compile = goal.apply(problem::prepare(model, inputs, &self.build)?);
+        let mut compile = goal.apply(problem::prepare(model, inputs, &self.build)?);
+        if let Some(name) = &self.train {
+            compile = compile.train(optimizer(name)?);
+            if let Some(wrt) = &goal.wrt {
+                compile = compile.wrt(wrt.clone());
+            }
+        }
         Ok(if self.forward { compile.forward_only() } else { compile })
     }
 
@@ -167,6 +177,7 @@ impl Bench {
             "target": compiled.target(),
             "gradients": names,
             "dims": compiled.dims(),
+            "train": self.train,
             "threads": self.build.threads.unwrap_or(1),
             "forward": measured.forward.json(),
             "gradient": measured.gradient.as_ref().map(Timing::json),
@@ -201,7 +212,8 @@ impl Bench {
         let mut rows =
             vec![["", "min", "p50", "p90", "p99", "runs", "heap calls a run"].map(str::to_owned).to_vec()];
         rows.push(measured.forward.row("forward"));
-        rows.extend(measured.gradient.as_ref().map(|timing| timing.row("value + gradient")));
+        let whole = if self.train.is_some() { "training step" } else { "value + gradient" };
+        rows.extend(measured.gradient.as_ref().map(|timing| timing.row(whole)));
         text += &table(&rows);
         let [load, compile, first] = measured.start;
         text += &format!(
@@ -240,15 +252,36 @@ fn model_name(bench: &Bench) -> String {
     bench.model.model.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// With gradients, where there are any.
-fn one_run(session: &mut Session) -> gradc::Result<()> {
-    if session.model().gradients().is_empty() { session.run() } else { session.run_grad() }
+/// The learning rate of steps that are only measured.
+const RATE: f64 = 1e-5;
+
+/// A step of training, or a run with gradients, where there are any.
+fn whole_run(session: &mut Session) -> gradc::Result<()> {
+    if session.model().is_trained() {
+        session.train_step(RATE)
+    } else if session.model().gradients().is_empty() {
+        session.run()
+    } else {
+        session.run_grad()
+    }
+}
+
+fn optimizer(name: &str) -> Result<Optimizer> {
+    Optimizer::parse(name).ok_or_else(|| {
+        let what = format!("unknown optimizer {}", Quoted(name));
+        let known = Optimizer::NAMES;
+        let help = match gradc::names::nearest(name, known) {
+            Some(nearest) => format!("did you mean {nearest}? Known: {}", known.join(", ")),
+            None => format!("known: {}", known.join(", ")),
+        };
+        Failure::new("GC0102", what, help)
+    })
 }
 
 /// The steps with the time of some runs, and how many runs: a fifth of the budget.
 fn profile(budget: &Budget, session: &mut Session) -> Result<(Vec<StepReport>, usize)> {
     let before = session.steps();
     let budget = Budget { seconds: budget.seconds / 5.0, runs: budget.runs.map(|runs| runs.div_ceil(5)) };
-    let timing = Timing::measure(&budget, || one_run(session))?;
+    let timing = Timing::measure(&budget, || whole_run(session))?;
     Ok((trace::since(&before, session.steps()), timing.all_runs()))
 }
