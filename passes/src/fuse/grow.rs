@@ -2,7 +2,7 @@
 
 use super::Groups;
 use super::product::{is_light, is_readable, regions};
-use gradc_ir::{DType, Graph, Node, Op, Shape, UnaryOp, Value};
+use gradc_ir::{BinaryOp, DType, Graph, Node, Op, Shape, UnaryOp, Value};
 
 /// Members of a group, at most: kernels stay small enough to compile quickly and to keep values in registers.
 const MOST_MEMBERS: usize = 48;
@@ -141,6 +141,39 @@ impl Growth<'_> {
         hosts.len() > 1 && source * 2 <= node.ty().shape.elements() && hosts.iter().all(fits)
     }
 
+    /// A step of arithmetic between a tensor and a constant that several groups need, all of which read the tensor
+    /// too: less than writing and reading the result.
+    fn is_redone_anywhere(&self, value: Value, node: &Node) -> bool {
+        let is_constant = |operand: Value| {
+            let operand = self.graph.node(operand);
+            let source = operand.operands.first().map(|source| &self.graph.node(*source).op);
+            operand.op.is_splat_constant()
+                || matches!(operand.op, Op::Broadcast { .. }) && source.is_some_and(Op::is_splat_constant)
+        };
+        let is_step = match &node.op {
+            Op::Unary(op) => matches!(op, UnaryOp::Neg | UnaryOp::Abs),
+            Op::Binary(op) => {
+                matches!(op, BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul | BinaryOp::Div)
+                    && node.ty().dtype.is_float()
+            }
+            _ => false,
+        };
+        let mut tensors = node.operands.iter().copied().filter(|operand| !is_constant(*operand));
+        let (Some(tensor), None) = (tensors.next(), tensors.next()) else { return false };
+        let hosts = self.hosts(value);
+        let reads = |host: &usize| {
+            let mut users = self.users[tensor.index()].iter().filter(|user| **user != value);
+            matches!(self.groups[*host].frame, Frame::Map(_) | Frame::Rows { .. })
+                && users.any(|user| self.is_in(*user, *host) && keeps_position(&self.graph.node(*user).op))
+        };
+        let plain = |user: &Value| keeps_position(&self.graph.node(*user).op);
+        is_step
+            && hosts.len() > 1
+            && node.ty().shape.elements() > 1
+            && self.users[value.index()].iter().all(plain)
+            && hosts.iter().all(reads)
+    }
+
     /// A node that costs nothing where it is used: repeated scalars, counters, what several groups repeat.
     fn is_free(&self, value: Value, node: &Node) -> bool {
         if self.is_output[value.index()] {
@@ -167,6 +200,7 @@ impl Growth<'_> {
                 Op::Broadcast { .. } => {
                     node.operands.iter().all(constant) || self.is_repeated_anywhere(value, node)
                 }
+                Op::Unary(_) | Op::Binary(_) => self.is_redone_anywhere(value, node),
                 _ => false,
             }
     }
@@ -395,9 +429,7 @@ fn is_member(node: &Node) -> bool {
 fn is_cheap(node: &Node) -> bool {
     match &node.op {
         Op::Unary(op) => matches!(op, UnaryOp::Neg | UnaryOp::Abs | UnaryOp::Not | UnaryOp::Sign),
-        Op::Binary(op) => {
-            !matches!(op, gradc_ir::BinaryOp::Pow | gradc_ir::BinaryOp::Rem | gradc_ir::BinaryOp::Atan2)
-        }
+        Op::Binary(op) => !matches!(op, BinaryOp::Pow | BinaryOp::Rem | BinaryOp::Atan2),
         Op::Compare(_) | Op::Select | Op::Cast(_) | Op::Mark(_) | Op::Iota { .. } | Op::Constant(_) => true,
         Op::Broadcast { .. } | Op::Transpose { .. } | Op::Reverse { .. } | Op::Slice { .. } => true,
         _ => false,

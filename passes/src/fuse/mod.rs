@@ -8,6 +8,8 @@
 
 mod grow;
 mod product;
+#[cfg(test)]
+mod tests;
 
 use crate::Pass;
 use gradc_ir::{Builder, FusedOp, Graph, Node, Op, Value};
