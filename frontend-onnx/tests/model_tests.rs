@@ -12,8 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Models that hold their states in 8 bits: a state that rounds to the neighbouring number, because functions are
-/// approximated in another way, is off by one of 255 steps.
+/// Models that hold tensors in 8 bits: a number at a tie, to within the rounding of what it is computed from, may
+/// become the neighbouring one, off by one of 255 steps. Here it is one of those that the last product takes, after
+/// equal products of integers and three LSTMs that agree within 1e-6; its weights add up to 57 of 65900, or 8.7e-3 of 10.
 const COARSE: &[(&str, f64)] = &[("tashkeel_int8", 1e-3)];
 
 #[test]

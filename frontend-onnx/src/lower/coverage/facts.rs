@@ -11,7 +11,6 @@ pub(super) const MISSING: &[(&str, &str)] = &[
     ("ai.onnx.ml:CastMap", "maps are no tensors"),
     ("ai.onnx.ml:CategoryMapper", "strings"),
     ("ai.onnx.ml:DictVectorizer", "maps are no tensors"),
-    ("ai.onnx.ml:SVMClassifier", "not done yet"),
     ("ai.onnx.ml:ZipMap", "maps are no tensors"),
 ];
 

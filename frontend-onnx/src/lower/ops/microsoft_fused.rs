@@ -17,6 +17,7 @@ pub(in crate::lower) const OPERATORS: &[Operator] = &[
     Operator::new("FusedGemm", 1, Gradient::Piecewise, fused_gemm).of(DOMAIN),
     Operator::new("FusedMatMul", 1, Gradient::Smooth, fused_matmul).of(DOMAIN),
     Operator::new("GroupNorm", 1, Gradient::Smooth, group_norm).of(DOMAIN),
+    Operator::new("SkipGroupNorm", 1, Gradient::Smooth, skip_group_norm).of(DOMAIN),
     Operator::new("TransposeMatMul", 1, Gradient::Smooth, fused_matmul).of(DOMAIN),
 ];
 
@@ -161,7 +162,33 @@ fn embed_layer_normalization<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
 }
 
 fn group_norm<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
-    let (x, node) = (context.float(0)?, context.node);
+    Ok(vec![grouped(context, context.float(0)?)?])
+}
+
+/// Of the sum of an image, another (or one of its channels for each batch element) and a bias, which it yields too.
+fn skip_group_norm<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+    let (x, mut skip) = (context.float(0)?, context.float(3)?);
+    context.same_dtype(x, skip)?;
+    let last = context.node.flag("channels_last", true)?;
+    if x.rank() != 4 {
+        return Err(context.error(format_args!("the input must have four axes, is {}", x.ty())));
+    }
+    if let &[batch, channels] = &skip.shape()[..] {
+        let lengths = if last { [batch, 1, 1, channels] } else { [batch, channels, 1, 1] };
+        skip = context.reshape(skip, &lengths)?;
+    }
+    let mut sum = x + context.broadcast_to(skip, &x.shape())?;
+    if let Some(bias) = context.optional(4)? {
+        context.same_dtype(x, bias)?;
+        let channels = if last { x.rank() - 1 } else { 1 };
+        context.expect_shape(bias, &Shape::new(&x.shape()[channels..channels + 1]), "bias")?;
+        sum = sum + bias.broadcast(&x.shape(), &[channels]);
+    }
+    Ok(vec![grouped(context, sum)?, sum])
+}
+
+fn grouped<'b>(context: &Context<'_, 'b>, x: Expr<'b>) -> Result<Expr<'b>> {
+    let node = context.node;
     let last = node.flag("channels_last", true)?;
     if x.rank() != 4 {
         return Err(context.error(format_args!("the input must have four axes, is {}", x.ty())));
@@ -172,8 +199,8 @@ fn group_norm<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let groups = usize::try_from(groups).ok().filter(|&g| g > 0 && shape[1].is_multiple_of(g));
     let groups = groups.ok_or_else(|| node.attribute_error("groups", "does not divide the channels"))?;
     let epsilon = node.float("epsilon", 1e-5)? as f64;
-    let grouped = Shape::new(&[shape[0], groups, shape[1] / groups, shape[2] * shape[3]]);
-    let wide = turned.cast(wider(x.dtype(), DType::F32)).reshape(&grouped);
+    let parts = Shape::new(&[shape[0], groups, shape[1] / groups, shape[2] * shape[3]]);
+    let wide = turned.cast(wider(x.dtype(), DType::F32)).reshape(&parts);
     let normal = Standardized::of(wide, &[2, 3], epsilon).value.reshape(&shape);
     let parameter = |position: usize, what: &str| -> Result<Expr<'b>> {
         let e = context.float(position)?;
@@ -187,5 +214,5 @@ fn group_norm<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
         _ => return Err(node.attribute_error("activation", "is not known")),
     };
     let y = y.cast(x.dtype());
-    Ok(vec![if last { y.transpose(&[0, 2, 3, 1]) } else { y }])
+    Ok(if last { y.transpose(&[0, 2, 3, 1]) } else { y })
 }

@@ -25,6 +25,7 @@ pub(in crate::lower) const OPERATORS: &[Operator] = &[
     Operator::new("QLinearLeakyRelu", 1, Gradient::Zero, leaky_relu).of(DOMAIN),
     Operator::new("QLinearMul", 1, Gradient::Zero, |c| elementwise(c, BinaryOp::Mul)).of(DOMAIN),
     Operator::new("QLinearSigmoid", 1, Gradient::Zero, sigmoid).of(DOMAIN),
+    Operator::new("QLinearSoftmax", 1, Gradient::Zero, softmax).of(DOMAIN),
     Operator::new("QLinearWhere", 1, Gradient::Zero, choose).of(DOMAIN),
     Operator::new("QuantizeLinear", 1, Gradient::Zero, super::quantize::quantize_linear).of(DOMAIN),
 ];
@@ -72,6 +73,20 @@ fn elementwise<'b>(context: &Context<'_, 'b>, op: BinaryOp) -> Outputs<'b> {
 
 fn sigmoid<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let y = numbers(context, 0)?.sigmoid();
+    Ok(vec![stored(context, y, 3, 4, context.integer(0)?.dtype())?])
+}
+
+/// Before opset 13 all axes from `axis` on sum to one together.
+fn softmax<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+    let (x, opset) = (numbers(context, 0)?, context.node.int("opset", 13)?);
+    let shape = x.shape();
+    let axis = context.axis_attribute(if opset < 13 { 1 } else { -1 }, x.rank())?;
+    let y = if opset < 13 {
+        let flat = context.reshape(x, &[shape[..axis].iter().product(), shape[axis..].iter().product()])?;
+        context.reshape(context.push(Op::Softmax { axis: 1 }, &[flat])?, &shape)?
+    } else {
+        context.push(Op::Softmax { axis }, &[x])?
+    };
     Ok(vec![stored(context, y, 3, 4, context.integer(0)?.dtype())?])
 }
 
