@@ -117,7 +117,7 @@ pub struct ShapeArguments {
     /// Give a named dimension its length, such as --dim N=1
     #[arg(long, value_name = "NAME=LENGTH", help_heading = "Input")]
     pub dim: Vec<String>,
-    /// Give an input its shape, such as --shape x=1x3x224x224
+    /// Give an input its shape, such as --shape x=1x3x224x224; elements of sequences as --shape 'x[0]=2x3'
     #[arg(long, value_name = "NAME=AxBxC", help_heading = "Input")]
     pub shape: Vec<String>,
 }
@@ -126,7 +126,7 @@ pub struct ShapeArguments {
 #[derive(Args, Debug, Clone, Default)]
 pub struct InputArguments {
     /// Give an input its value: NAME=@x.npy, NAME=@a.npz:key, NAME=1,2,3, NAME=zeros|ones|random[:seed], or @all.npz
-    /// with arrays under the names of the inputs
+    /// with arrays under the names of the inputs. Elements of sequences are 'NAME[0]', 'NAME[1]', ...; NAME=[] has none
     #[arg(short, long, value_name = "NAME=VALUE", help_heading = "Input")]
     pub input: Vec<String>,
     /// Take the inputs from input_0.pb, input_1.pb, ... of this folder

@@ -13,7 +13,7 @@ use gradc::{Declared, Model};
 use gradc_frontend_onnx::error::{Escaped, Quoted};
 use gradc_frontend_onnx::model::{Dim, ValueType};
 use gradc_ir::{DType, Literal, Shape, TensorType};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// What is given for a model's inputs.
@@ -25,6 +25,10 @@ pub struct Inputs {
     pub shapes: BTreeMap<String, Vec<usize>>,
     /// Values by input.
     values: BTreeMap<String, Value>,
+    /// Sequences and optionals that were said to have no element.
+    pub empty: BTreeSet<String>,
+    /// The elements of sequences that were named.
+    elements: Vec<Declared>,
     cast: bool,
     pictures: PictureArguments,
 }
@@ -38,9 +42,10 @@ impl Inputs {
         inputs: &InputArguments,
         limits: &Limits,
     ) -> Result<Inputs> {
-        let declared = acceptable(model);
-        let mut gathered =
-            Inputs { cast: inputs.cast, pictures: inputs.pictures.clone(), ..Inputs::default() };
+        let elements = elements(model, shapes.shape.iter().chain(&inputs.input));
+        let declared = [acceptable(model), elements.clone()].concat();
+        let (cast, pictures) = (inputs.cast, inputs.pictures.clone());
+        let mut gathered = Inputs { cast, pictures, elements, ..Inputs::default() };
         for text in &shapes.dim {
             let (name, length) = parse_dim(text)?;
             if !model.symbols().contains(&name) {
@@ -71,6 +76,10 @@ impl Inputs {
                 Some(file) => gathered.read_archive(terminal, &declared, Path::new(file), limits)?,
                 None => {
                     let (input, value) = split_name(text, &declared)?;
+                    if input.other.is_some() && (input.dtype.is_none() || value == "[]") {
+                        gathered.say_empty(input, value)?;
+                        continue;
+                    }
                     gathered.give(input, Value::parse(value, limits)?)?;
                 }
             }
@@ -80,18 +89,35 @@ impl Inputs {
 
     /// Gives every input without a value numbers that look random.
     pub fn fill_random(&mut self, model: &Model, seed: u64) {
-        for input in model.inputs() {
+        let tensors =
+            acceptable(model).into_iter().filter(|input| input.other.is_none() || input.dtype.is_some());
+        let required: BTreeSet<String> = model.inputs().into_iter().map(|input| input.name).collect();
+        let tensors = tensors.filter(|input| required.contains(&input.name));
+        for input in tensors.chain(self.elements.clone()) {
             self.values.entry(input.name).or_insert(Value::Random(seed));
         }
     }
 
     /// Fails where an input has no value.
     pub fn demand_all(&self, model: &Model) -> Result<()> {
-        let missing = |input: &Declared| !self.values.contains_key(&input.name);
+        let has_elements = |name: &str| self.values.contains_key(&format!("{name}[0]"));
+        let missing = |input: &Declared| {
+            let given = self.values.contains_key(&input.name) || self.empty.contains(&input.name);
+            !given && !has_elements(&input.name)
+        };
         let Some(input) = model.inputs().into_iter().find(missing) else { return Ok(()) };
         let given: Vec<String> = self.values.keys().map(|name| Escaped(name).to_string()).collect();
         let given = if given.is_empty() { String::new() } else { format!("given: {}. ", some_of(&given, 4)) };
         let name = Escaped(&input.name);
+        if input.other.is_some() {
+            return Err(Failure::new(
+                "GC0202",
+                format!("no value for input {} ({input})", Quoted(&input.name)),
+                format!(
+                    "{given}Give its elements, --input '{name}[0]=@x.npy' and so on, or --input '{name}=[]'"
+                ),
+            ));
+        }
         Err(Failure::new(
             "GC0202",
             format!("no value for input {} ({input})", Quoted(&input.name)),
@@ -124,7 +150,8 @@ impl Inputs {
         float: Option<DType>,
         terminal: &Terminal,
     ) -> Result<Option<Literal>> {
-        let Some(input) = acceptable(model).into_iter().find(|input| input.name == name) else {
+        let known = acceptable(model).into_iter().chain(self.elements.clone());
+        let Some(input) = known.into_iter().find(|input| input.name == name) else {
             return Ok(None);
         };
         let Some(declared) = input.dtype.and_then(|dtype| dtype.to_ir()) else { return Ok(None) };
@@ -208,6 +235,26 @@ impl Inputs {
         Ok(())
     }
 
+    /// Whether this is the name of an element of a sequence.
+    pub fn is_element(&self, name: &str) -> bool {
+        self.elements.iter().any(|element| element.name == name)
+    }
+
+    /// Notes that a sequence or an optional has no element, which is all that can be said of it as a whole.
+    fn say_empty(&mut self, input: &Declared, value: &str) -> Result<()> {
+        if value != "[]" || !matches!(input.other, Some("sequence" | "optional")) {
+            let name = Escaped(&input.name);
+            return Err(Failure::usage(
+                format!("input {} is a {input}, not a tensor", Quoted(&input.name)),
+                format!(
+                    "give its elements, such as --input '{name}[0]=@x.npy', or --input '{name}=[]' for none"
+                ),
+            ));
+        }
+        self.empty.insert(input.name.clone());
+        Ok(())
+    }
+
     /// Notes the shape of an input and the lengths that it gives named dimensions.
     fn bind(&mut self, input: &Declared, shape: &[usize]) -> Result<()> {
         let fits = |dims: &Vec<Dim>| {
@@ -236,9 +283,40 @@ impl Inputs {
     }
 }
 
-/// The inputs that may be given a value: those that must be, and those that have a default in the file.
+/// The elements of the model's sequences that these arguments name: `NAME[0]=...`.
+fn elements<'t>(model: &Model, texts: impl Iterator<Item = &'t String> + Clone) -> Vec<Declared> {
+    let mut found: Vec<Declared> = Vec::new();
+    for input in model.onnx().graph.required_inputs() {
+        let mut ty = &input.ty;
+        while let ValueType::Optional(inner) = ty {
+            ty = inner;
+        }
+        let ValueType::Sequence(element) = ty else { continue };
+        let ValueType::Tensor { element, dims } = &**element else { continue };
+        for text in texts.clone() {
+            let position = text.strip_prefix(&input.name).and_then(|rest| rest.strip_prefix('['));
+            let position = position.and_then(|rest| rest.split_once("]=")?.0.parse::<usize>().ok());
+            let Some(position) = position else { continue };
+            let name = format!("{}[{position}]", input.name);
+            if found.iter().all(|known| known.name != name) {
+                found.push(Declared { name, dtype: *element, dims: dims.clone(), other: None });
+            }
+        }
+    }
+    found
+}
+
+/// The inputs that may be given a value: those that must be, and those that have a default in the file. An optional
+/// tensor is given as the tensor.
 fn acceptable(model: &Model) -> Vec<Declared> {
     let mut inputs = model.inputs();
+    for input in &model.onnx().graph.inputs {
+        let ValueType::Optional(inner) = &input.ty else { continue };
+        let ValueType::Tensor { element, dims } = &**inner else { continue };
+        if let Some(known) = inputs.iter_mut().find(|known| known.name == input.name) {
+            *known = Declared { dtype: *element, dims: dims.clone(), ..known.clone() };
+        }
+    }
     for input in &model.onnx().graph.inputs {
         let ValueType::Tensor { element, dims } = &input.ty else { continue };
         if inputs.iter().all(|known| known.name != input.name) {

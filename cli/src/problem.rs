@@ -42,6 +42,9 @@ pub fn prepare<'m>(model: &'m Model, inputs: &Inputs, build: &BuildArguments) ->
     for (input, shape) in &inputs.shapes {
         compile = compile.shape(input, shape);
     }
+    for input in &inputs.empty {
+        compile = compile.empty_input(input);
+    }
     for pass in &build.no_pass {
         compile = compile.without_pass(pass);
     }
@@ -60,7 +63,7 @@ pub fn prepare<'m>(model: &'m Model, inputs: &Inputs, build: &BuildArguments) ->
     let silent = Terminal::silent();
     for name in inputs.names() {
         let Some(value) = inputs.early_value(model, name, float, &silent)? else { continue };
-        compile = match required.contains(name) {
+        compile = match required.contains(name) || inputs.is_element(name) {
             true => compile.input_hint(name, value),
             false => compile.input_value(name, value),
         };

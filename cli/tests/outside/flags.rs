@@ -1,7 +1,7 @@
 //! Flags that several commands share.
 
 use crate::folder::{Folder, image_model, picture};
-use crate::support::Onnx;
+use crate::support::{I64, Onnx, int};
 use gradc_ir::Literal;
 use std::fs;
 use std::process::{Command, Stdio};
@@ -11,6 +11,30 @@ fn image() -> Folder {
     let folder = Folder::new();
     folder.model("m.onnx", image_model()).npy("x.npy", &picture());
     folder
+}
+
+#[test]
+fn sequences_are_given_by_their_elements() {
+    let folder = Folder::new();
+    let model = Onnx::new()
+        .sequence_input("s", "N")
+        .node_with("ConcatFromSequence", "s", "y", &[int("axis", 0)])
+        .node("SequenceLength", "s", "count")
+        .output("y", "M")
+        .typed_output("count", I64, "");
+    folder.model("m.onnx", model);
+    let run = |arguments: &[&str]| folder.run(&[&["run", "m.onnx"], arguments].concat()).ok();
+    let both = run(&["--input", "s[0]=1,2,3", "--input", "s[1]=4,5,6"]);
+    assert!(both.contains("y f32[6]") && both.contains("count i64[]"), "{both}");
+    let none = run(&["--input", "s=[]", "--output-name", "count"]);
+    assert!(none.contains("count i64[]"), "{none}");
+    folder.run(&["compile", "m.onnx", "--shape", "s[0]=2", "--shape", "s[1]=2", "--emit", "ir"]).ok();
+    folder.gradc("run m.onnx").fails(
+        4,
+        "error[GC0202]: no value for input «s» (sequence)",
+        "Give its elements, --input 's[0]=@x.npy' and so on, or --input 's=[]'",
+    );
+    assert_eq!(folder.gradc("run m.onnx --input s=1,2").code, 2);
 }
 
 #[test]

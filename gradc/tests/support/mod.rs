@@ -79,6 +79,19 @@ impl Onnx {
         self
     }
 
+    /// An input that is a sequence of tensors of floats.
+    pub fn sequence_input(mut self, name: &str, dims: &str) -> Onnx {
+        let element = value(name, F32, dims).r#type.map(Box::new);
+        let sequence = type_proto::Value::SequenceType(Box::new(type_proto::Sequence { elem_type: element }));
+        let ty = TypeProto { value: Some(sequence), denotation: None };
+        self.graph.input.push(ValueInfoProto {
+            name: Some(name.to_owned()),
+            r#type: Some(ty),
+            ..Default::default()
+        });
+        self
+    }
+
     pub fn output(self, name: &str, dims: &str) -> Onnx {
         self.typed_output(name, F32, dims)
     }
