@@ -438,7 +438,7 @@ fn differentiate(
         let value = match gradient {
             Gradient::Value(value) => *value,
             Gradient::Zero { value, ended_at } => {
-                let at = ended_at.first().map_or_else(String::new, |&node| at_node(builder, node));
+                let at = ended_at.first().map_or_else(String::new, |&node| straight::at_node(builder, node));
                 let passing = straight::suggested(&straight::named_nodes(builder, ended_at));
                 let passing = passing.map_or_else(String::new, |flag| format!("; {flag} lets it pass"));
                 warnings.push(Warning {
@@ -482,15 +482,9 @@ fn inner_gradients(
             Ok(builder.splat(&builder.ty(wrt), 0.0).value())
         }
         Gradient::NoPath { ended_at } => {
-            let at = ended_at.first().map_or_else(String::new, |&node| at_node(builder, node));
+            let at = ended_at.first().map_or_else(String::new, |&node| straight::at_node(builder, node));
             Err(format!("there is no differentiable path{at}"))
         }
     };
     found.into_iter().zip(wrt).map(value).collect()
-}
-
-fn at_node(builder: &Builder, node: Value) -> String {
-    builder.origin(node).map_or_else(String::new, |origin| {
-        format!(": {} {} is constant almost everywhere", origin.operator, Quoted(&origin.name))
-    })
 }

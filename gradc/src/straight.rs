@@ -67,3 +67,10 @@ pub(crate) fn suggested(nodes: &[(String, String)]) -> Option<String> {
     operators.dedup();
     (!operators.is_empty()).then(|| format!("--straight-through {}", operators.join(",")))
 }
+
+/// Where a gradient that is zero by definition ends, for a person.
+pub(crate) fn at_node(builder: &Builder, node: Value) -> String {
+    builder.origin(node).map_or_else(String::new, |origin| {
+        format!(": {} {} is constant almost everywhere", origin.operator, Quoted(&origin.name))
+    })
+}
