@@ -22,6 +22,8 @@ pub enum Origins {
     Output(usize),
     /// A tensor known at compile time.
     Constant(Literal),
+    /// A right operand of products known at compile time, in the layout of [`Gemm::pack`]; begins a cache line.
+    Packed(Literal),
     /// The arena, at an offset that memory planning chooses.
     Arena,
 }
@@ -237,6 +239,7 @@ impl fmt::Display for Program {
                     writeln!(f, "{memory} = output {position}, {} bytes", piece.bytes)?
                 }
                 Origins::Constant(literal) => writeln!(f, "{memory} = constant {}", literal.ty())?,
+                Origins::Packed(literal) => writeln!(f, "{memory} = packed {}", literal.ty())?,
                 Origins::Arena => writeln!(f, "{memory} = arena {}, {} bytes", piece.offset, piece.bytes)?,
             }
         }
@@ -257,9 +260,13 @@ fn write_steps(f: &mut fmt::Formatter<'_>, steps: &[Step], kernels: &[Kernel], d
                 let dtype = if *double { "f64" } else { "f32" };
                 write!(
                     f,
-                    "gemm {dtype} {}x{}x{}x{} {a}{:?} {b}{:?} -> {c}",
-                    gemm.batch, gemm.m, gemm.n, gemm.k, gemm.a_strides, gemm.b_strides
+                    "gemm {dtype} {}x{}x{}x{} {a}{:?} {b}",
+                    gemm.batch, gemm.m, gemm.n, gemm.k, gemm.a_strides
                 )?;
+                match gemm.b_packed {
+                    true => write!(f, " packed -> {c}")?,
+                    false => write!(f, "{:?} -> {c}", gemm.b_strides)?,
+                }
                 write_epilogue(f, epilogue.as_ref(), kernels)?;
             }
             Step::Conv { conv, form, double, places: [a, b, c, _], epilogue } => {

@@ -78,6 +78,7 @@ fn gemm_speed(
         c_batch_stride: m * n,
         c_row_stride: n,
         accumulate: false,
+        b_packed: false,
     };
     let length = (batch * n * k).next_multiple_of(16);
     let copies = if cold { COLD_BYTES.div_ceil(4 * length) } else { 1 };

@@ -6,11 +6,13 @@ use gradc_kernels::{Conv, ConvForm, Element, Epilogue, EpilogueFunction, Gemm};
 use std::sync::atomic::{AtomicI64, Ordering};
 
 /// The functions by their symbols.
-pub(crate) fn symbols() -> [(&'static str, *const u8); 8] {
+pub(crate) fn symbols() -> [(&'static str, *const u8); 10] {
     [
         ("gradc_rt_parallel", gradc_rt_parallel as *const u8),
         ("gradc_rt_gemm_f32", gradc_rt_gemm_f32 as *const u8),
         ("gradc_rt_gemm_f64", gradc_rt_gemm_f64 as *const u8),
+        ("gradc_rt_packed_gemm_f32", gradc_rt_packed_gemm_f32 as *const u8),
+        ("gradc_rt_packed_gemm_f64", gradc_rt_packed_gemm_f64 as *const u8),
         ("gradc_rt_conv_f32", gradc_rt_conv_f32 as *const u8),
         ("gradc_rt_conv_f64", gradc_rt_conv_f64 as *const u8),
         ("gradc_rt_sort", gradc_rt_sort as *const u8),
@@ -71,6 +73,7 @@ unsafe fn gemm<T: Element>(
     frame: *const Frame,
     descriptor: *const i64,
     [a, b]: [*const T; 2],
+    b_packed: bool,
     c: *mut T,
     scratch: *mut u8,
     epilogue: Option<Epilogue<T>>,
@@ -91,6 +94,7 @@ unsafe fn gemm<T: Element>(
             c_batch_stride: size(10),
             c_row_stride: size(11),
             accumulate: word(12) != 0,
+            b_packed,
         };
         gemm.run(a, b, c, epilogue, scratch, &*(*frame).team);
     }
@@ -137,7 +141,7 @@ unsafe fn conv<T: Element>(
 
 /// Defines the functions of one element type.
 macro_rules! products {
-    ($float:ty, $gemm:ident, $conv:ident) => {
+    ($float:ty, $gemm:ident, $packed:ident, $conv:ident) => {
         /// # Safety
         /// As [`gemm`].
         #[unsafe(no_mangle)]
@@ -152,7 +156,26 @@ macro_rules! products {
             environment: *const *mut u8,
         ) {
             // SAFETY: the caller's promise.
-            unsafe { gemm(frame, descriptor, [a, b], c, scratch, epilogue(function, environment)) }
+            unsafe { gemm(frame, descriptor, [a, b], false, c, scratch, epilogue(function, environment)) }
+        }
+
+        /// With a right operand that was packed beforehand.
+        ///
+        /// # Safety
+        /// As [`gemm`].
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $packed(
+            frame: *const Frame,
+            descriptor: *const i64,
+            a: *const $float,
+            b: *const $float,
+            c: *mut $float,
+            scratch: *mut u8,
+            function: Option<EpilogueFunction<$float>>,
+            environment: *const *mut u8,
+        ) {
+            // SAFETY: the caller's promise.
+            unsafe { gemm(frame, descriptor, [a, b], true, c, scratch, epilogue(function, environment)) }
         }
 
         /// # Safety
@@ -176,8 +199,8 @@ macro_rules! products {
     };
 }
 
-products!(f32, gradc_rt_gemm_f32, gradc_rt_conv_f32);
-products!(f64, gradc_rt_gemm_f64, gradc_rt_conv_f64);
+products!(f32, gradc_rt_gemm_f32, gradc_rt_packed_gemm_f32, gradc_rt_conv_f32);
+products!(f64, gradc_rt_gemm_f64, gradc_rt_packed_gemm_f64, gradc_rt_conv_f64);
 
 /// # Safety
 /// Called by entry functions only: the descriptor holds the key's code, lines, length and direction.

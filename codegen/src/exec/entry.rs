@@ -17,11 +17,13 @@ use gradc_runtime::SortKey;
 use std::collections::HashMap;
 
 /// The symbols of the run-time functions that an entry function calls.
-pub(super) const SYMBOLS: [&str; 8] = [
+pub(super) const SYMBOLS: [&str; 10] = [
     "gradc_rt_parallel",
     "gradc_rt_tick",
     "gradc_rt_gemm_f32",
     "gradc_rt_gemm_f64",
+    "gradc_rt_packed_gemm_f32",
+    "gradc_rt_packed_gemm_f64",
     "gradc_rt_conv_f32",
     "gradc_rt_conv_f64",
     "gradc_rt_sort",
@@ -137,7 +139,12 @@ impl<M: Module> Entry<'_, M> {
         match step {
             Step::Kernel { kernel, arguments, cost } => self.kernel(*kernel, arguments, *cost),
             Step::Gemm { gemm, double, places, epilogue } => {
-                let name = if *double { "gradc_rt_gemm_f64" } else { "gradc_rt_gemm_f32" };
+                let name = match (gemm.b_packed, *double) {
+                    (false, false) => "gradc_rt_gemm_f32",
+                    (false, true) => "gradc_rt_gemm_f64",
+                    (true, false) => "gradc_rt_packed_gemm_f32",
+                    (true, true) => "gradc_rt_packed_gemm_f64",
+                };
                 let words = [
                     &[gemm.batch, gemm.m, gemm.n, gemm.k].map(|word| word as i64)[..],
                     &gemm.a_strides.map(|word| word as i64),
@@ -299,7 +306,7 @@ impl<M: Module> Entry<'_, M> {
         let pointer = self.module.target_config().pointer_type();
         let (base, offset) = match &piece.origin {
             Origins::Arena => (self.arena, piece.offset as i64 + place.offset),
-            Origins::Input(_) | Origins::Output(_) | Origins::Constant(_) => {
+            Origins::Input(_) | Origins::Output(_) | Origins::Constant(_) | Origins::Packed(_) => {
                 let slot = self.program.external(index) as i32 * 8;
                 (
                     self.builder.ins().load(pointer, MemFlagsData::trusted(), self.externals, slot),

@@ -77,6 +77,10 @@ pub fn compile_with(graph: &Graph, options: &CompileOptions) -> Result<Executabl
                 let aligned = Pointer::read(literal.bytes()).is_aligned(literal.dtype().size());
                 Some((!aligned).then(|| Arc::new(Aligned::copy_of(literal.bytes()))))
             }
+            Origins::Packed(literal) => {
+                let aligned = Pointer::read(literal.bytes()).is_aligned(64);
+                Some((!aligned).then(|| Arc::new(Aligned::copy_of(literal.bytes()))))
+            }
             Origins::Input(_) | Origins::Output(_) => Some(None),
             Origins::Arena => None,
         })
@@ -175,7 +179,7 @@ impl Executable {
                     let bytes = outputs.next().unwrap_or_default();
                     check(bytes.len(), Pointer::write(bytes), &self.outputs[*output], false, *output)?
                 }
-                Origins::Constant(literal) => match &self.constants[position] {
+                Origins::Constant(literal) | Origins::Packed(literal) => match &self.constants[position] {
                     Some(copy) => Pointer::read(copy.as_slice()),
                     None => Pointer::read(literal.bytes()),
                 },

@@ -112,7 +112,7 @@ fn define(
                 }
             }
             Origins::Output(output) => load(&mut builder, outputs, *output),
-            Origins::Constant(literal) => constant(module, &mut builder, literal)?,
+            Origins::Constant(literal) | Origins::Packed(literal) => constant(module, &mut builder, literal)?,
             Origins::Arena => unreachable!("filtered out"),
         };
         builder.ins().stack_store(pointer, address, table, position as i32 * 8);

@@ -4,6 +4,7 @@ mod cluster;
 mod epilogue;
 mod index;
 mod nest;
+mod packed;
 mod product;
 mod rows;
 mod scalars;
@@ -29,8 +30,13 @@ pub fn lower_within(
     threads: usize,
     arena_limit: Option<usize>,
 ) -> Result<Program, CodegenError> {
-    let mut lowering =
-        Lowering { program: Program::default(), keys: HashMap::new(), threads, steps: Vec::new() };
+    let mut lowering = Lowering {
+        program: Program::default(),
+        keys: HashMap::new(),
+        packed: HashMap::new(),
+        threads,
+        steps: Vec::new(),
+    };
     let piece = |bytes, origin| Piece { origin, bytes, offset: 0 };
     let inputs: Vec<Place> = (0..graph.inputs().len())
         .map(|index| lowering.piece(piece(graph.inputs()[index].ty.bytes(), Origins::Input(index))))
@@ -41,6 +47,7 @@ pub fn lower_within(
     lowering.block(graph, &inputs, &outputs)?;
     let mut program = lowering.program;
     program.steps = lowering.steps;
+    packed::forget_unused(&mut program);
     program = recompute::plan(program, arena_limit);
     program.kernels = program.kernels.into_iter().map(tiles::tile).collect();
     Ok(program)
@@ -50,6 +57,8 @@ struct Lowering {
     program: Program,
     /// Kernels by what they compute.
     keys: HashMap<String, usize>,
+    /// Operands packed so far, by what they were made of.
+    packed: HashMap<packed::Source, Place>,
     threads: usize,
     /// The steps of the block at hand.
     steps: Vec<Step>,

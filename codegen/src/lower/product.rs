@@ -49,7 +49,10 @@ impl Lowering {
 
     /// Adds a matrix product.
     pub(super) fn gemm(&mut self, product: Product, result: Place, epilogue: Option<Epilogue>) {
-        let Product { gemm, double, operands: [lhs, rhs] } = product;
+        let Product { mut gemm, double, operands: [lhs, mut rhs] } = product;
+        if let Some(packed) = self.packed(&gemm, double, &rhs) {
+            (rhs, gemm.b_packed) = (packed, true);
+        }
         let scratch = match double {
             true => gemm.scratch_bytes::<f64>(self.threads),
             false => gemm.scratch_bytes::<f32>(self.threads),
@@ -93,6 +96,7 @@ impl Lowering {
             c_batch_stride: m * n,
             c_row_stride: n,
             accumulate: false,
+            b_packed: false,
         };
         Product { gemm, double: node.ty().dtype == DType::F64, operands: [lhs.place, rhs.place] }
     }

@@ -23,10 +23,19 @@ const PANEL_BYTES: usize = 3 * 64;
 pub enum Reading {
     /// Read in place by every tile; its columns are adjacent.
     InPlace,
+    /// As `InPlace`, by so few rows that the cache need not keep it for others.
+    InPlaceByFew,
     /// Read in place by the first tile of a panel, which leaves a packed copy to the others.
     CopiedOnTheWay,
     /// Packed before use.
     Packed,
+}
+
+impl Reading {
+    /// Whether every tile reads B where it is.
+    fn is_in_place(self) -> bool {
+        matches!(self, Reading::InPlace | Reading::InPlaceByFew)
+    }
 }
 
 /// A block of `C (+)= A B`.
@@ -69,7 +78,7 @@ pub struct Block<'a, T, P> {
 pub fn scratch_elements<T>(rows: usize, k: usize, pack_a: bool, reading: Reading) -> usize {
     let k = k.min(K_BYTES / size_of::<T>());
     let a = if pack_a { rows.min(PACKED_ROWS) * k } else { 0 };
-    let b = if reading == Reading::InPlace { 0 } else { k * (PANEL_BYTES / size_of::<T>()) };
+    let b = if reading.is_in_place() { 0 } else { k * (PANEL_BYTES / size_of::<T>()) };
     a.next_multiple_of(64) + b
 }
 
@@ -98,9 +107,9 @@ impl<T: crate::Element, P: Panels<T>> Block<'_, T, P> {
     #[inline(always)]
     unsafe fn run<V: Vector<Item = T>>(&self) {
         let most_k = match self.reading {
-            Reading::InPlace if self.rows.len() > V::ROWS => K_BYTES / size_of::<T>(),
-            Reading::InPlace if self.rows.len() <= 2 && self.streams => STREAMED_ROWS,
-            Reading::InPlace => self.k,
+            Reading::InPlaceByFew if self.rows.len() <= 2 && self.streams => STREAMED_ROWS,
+            Reading::InPlaceByFew if self.rows.len() <= V::ROWS => self.k,
+            Reading::InPlace | Reading::InPlaceByFew => K_BYTES / size_of::<T>(),
             Reading::CopiedOnTheWay | Reading::Packed => K_BYTES / size_of::<T>(),
         };
         let most_rows = if self.pack_a { PACKED_ROWS / V::ROWS * V::ROWS } else { self.rows.len().max(1) };
@@ -138,9 +147,9 @@ impl<T: crate::Element, P: Panels<T>> Block<'_, T, P> {
     unsafe fn panels<V: Vector<Item = T>>(&self, row: usize, rows: usize, first: usize, k: usize) {
         let mut column = self.columns.start;
         while column < self.columns.end {
-            let left = self.columns.end - column;
+            let left = (self.columns.end - column).min(self.b.together(column));
             // Without a panel, few rows may take wider tiles.
-            let single = self.reading == Reading::InPlace && rows <= V::ROWS;
+            let single = self.reading.is_in_place() && rows <= V::ROWS;
             let most = if single { V::TILES[rows - 1].len() } else { V::VECTORS };
             let vectors = left.div_ceil(V::LANES).min(most);
             let width = left.min(vectors * V::LANES);
@@ -155,7 +164,7 @@ impl<T: crate::Element, P: Panels<T>> Block<'_, T, P> {
     fn ahead<V: Vector<Item = T>>(&self, first: usize, k: usize, column: usize) -> Ahead<T> {
         let (first, column) =
             if column < self.columns.end { (first, column) } else { (first + k, self.columns.start) };
-        let width = (self.columns.end - column).min(V::VECTORS * V::LANES);
+        let width = (self.columns.end - column).min(V::VECTORS * V::LANES).min(self.b.together(column));
         if first < self.k {
             self.b.ahead(first, k.min(self.k - first), column, width)
         } else {
@@ -178,7 +187,7 @@ impl<T: crate::Element, P: Panels<T>> Block<'_, T, P> {
         // SAFETY: the caller's promise.
         unsafe {
             let padded = vectors * V::LANES;
-            let packed = if self.reading == Reading::InPlace {
+            let packed = if self.reading.is_in_place() {
                 std::ptr::null_mut()
             } else {
                 let a = if self.pack_a { self.rows.len().min(PACKED_ROWS) * k_most::<T>(self.k) } else { 0 };
@@ -192,7 +201,7 @@ impl<T: crate::Element, P: Panels<T>> Block<'_, T, P> {
             let tiles = rows.div_ceil(V::ROWS);
             let mut pending = row;
             for (number, (start, height)) in balanced(row..row + rows, V::ROWS).enumerate() {
-                let own = self.reading == Reading::InPlace;
+                let own = self.reading.is_in_place();
                 let copying = self.reading == Reading::CopiedOnTheWay && start == row;
                 let (b, b_row) =
                     if own || copying { in_place } else { (packed.cast_const(), padded as isize) };

@@ -3,6 +3,7 @@
 pub(crate) mod block;
 mod dots;
 pub(crate) mod pack;
+mod packed;
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -12,9 +13,10 @@ use std::ops::Range;
 
 use crate::element::Shared;
 use crate::{Element, Team, Tier};
-use block::Block;
+use block::{Block, Reading};
 use dots::Dots;
-use pack::Strided;
+use pack::{Panels, Strided};
+use packed::Packed;
 use plan::{Method, Plan};
 
 /// What runs on a finished tile of the result: see [`Epilogue`].
@@ -70,6 +72,8 @@ pub struct Gemm {
     pub c_row_stride: usize,
     /// Whether to add to C instead of overwriting it.
     pub accumulate: bool,
+    /// Whether B, one for all products, was packed by [`Gemm::pack`]; its strides then mean nothing.
+    pub b_packed: bool,
 }
 
 impl Gemm {
@@ -149,12 +153,12 @@ impl Gemm {
     pub fn reduced(&self) -> (Gemm, bool) {
         let mut gemm = *self;
         let rows = gemm.m as isize;
-        let one_b = gemm.b_strides[0] == 0 && gemm.batch > 1;
+        let one_b = (gemm.b_packed || gemm.b_strides[0] == 0) && gemm.batch > 1;
         let follows = gemm.a_strides[0] == rows * gemm.a_strides[1];
         if one_b && follows && gemm.c_batch_stride == gemm.m * gemm.c_row_stride {
             (gemm.m, gemm.batch) = (gemm.m * gemm.batch, 1);
         }
-        if gemm.n == 1 && gemm.c_row_stride == 1 && gemm.m > 1 {
+        if gemm.n == 1 && !gemm.b_packed && gemm.c_row_stride == 1 && gemm.m > 1 {
             let (a, b) = (gemm.a_strides, gemm.b_strides);
             let (a_strides, b_strides) = ([b[0], 0, b[1]], [a[0], a[2], a[1]]);
             return (Gemm { m: 1, n: gemm.m, a_strides, b_strides, ..gemm }, true);
@@ -205,7 +209,7 @@ impl<T: Element> Job<T> {
     }
 
     unsafe fn part(&self, batches: Range<usize>, rows: Range<usize>, columns: Range<usize>, worker: usize) {
-        let Gemm { k, a_strides, b_strides, c_row_stride, .. } = self.problem;
+        let Gemm { k, a_strides, b_strides, .. } = self.problem;
         if rows.is_empty() || columns.is_empty() {
             return;
         }
@@ -213,37 +217,39 @@ impl<T: Element> Job<T> {
             // SAFETY: the caller's promise.
             unsafe {
                 let a = self.a.offset(batch as isize * a_strides[0]);
-                let b = self.b.offset(batch as isize * b_strides[0]);
+                let b_batch = if self.problem.b_packed { 0 } else { b_strides[0] };
+                let b = self.b.offset(batch as isize * b_batch);
                 let c = self.c.add(batch * self.problem.c_batch_stride);
                 match self.plan.method {
-                    Method::Tiles { pack_a, reading } if k > 0 => {
-                        let block = Block {
-                            rows: rows.clone(),
-                            columns: columns.clone(),
-                            k,
+                    Method::Tiles { pack_a, reading } if k > 0 && self.problem.b_packed => {
+                        let b = Packed { data: b, rows: k, columns: self.problem.n };
+                        self.block(
                             a,
-                            a_row: a_strides[1],
-                            a_column: a_strides[2],
-                            pack_a,
-                            b: &Strided {
-                                data: b,
-                                row: b_strides[1],
-                                column: if self.problem.n == 1 { 1 } else { b_strides[2] },
-                            },
-                            reading,
-                            streams: self.plan.streams,
+                            &b,
                             c,
-                            c_row: c_row_stride,
-                            accumulate: self.problem.accumulate,
-                            epilogue: self.epilogue,
-                            place: (batch, 0),
-                            scratch: self.scratch.wrapping_add(self.plan.common + worker * self.plan.own),
-                        };
-                        T::dispatch(self.tier, &block);
+                            [rows.clone(), columns.clone()],
+                            (pack_a, reading),
+                            batch,
+                            worker,
+                        );
+                    }
+                    Method::Tiles { pack_a, reading } if k > 0 => {
+                        let column = if self.problem.n == 1 { 1 } else { b_strides[2] };
+                        let b = Strided { data: b, row: b_strides[1], column };
+                        self.block(
+                            a,
+                            &b,
+                            c,
+                            [rows.clone(), columns.clone()],
+                            (pack_a, reading),
+                            batch,
+                            worker,
+                        );
                     }
                     Method::Tiles { .. } | Method::Dots { .. } => {
                         self.dots(a, b, c, rows.clone(), columns.clone());
                         if let Some(epilogue) = self.epilogue {
+                            let c_row_stride = self.problem.c_row_stride;
                             (epilogue.function)(
                                 c.add(rows.start * c_row_stride + columns.start),
                                 c_row_stride,
@@ -259,6 +265,41 @@ impl<T: Element> Job<T> {
                 }
             }
         }
+    }
+
+    /// Computes a part of one product by tiles.
+    #[allow(clippy::too_many_arguments)]
+    unsafe fn block<P: Panels<T>>(
+        &self,
+        a: *const T,
+        b: &P,
+        c: *mut T,
+        [rows, columns]: [Range<usize>; 2],
+        (pack_a, reading): (bool, Reading),
+        batch: usize,
+        worker: usize,
+    ) {
+        let Gemm { k, a_strides, c_row_stride, accumulate, .. } = self.problem;
+        let block = Block {
+            rows,
+            columns,
+            k,
+            a,
+            a_row: a_strides[1],
+            a_column: a_strides[2],
+            pack_a,
+            b,
+            reading,
+            streams: self.plan.streams,
+            c,
+            c_row: c_row_stride,
+            accumulate,
+            epilogue: self.epilogue,
+            place: (batch, 0),
+            scratch: self.scratch.wrapping_add(self.plan.common + worker * self.plan.own),
+        };
+        // SAFETY: the caller's promise.
+        unsafe { T::dispatch(self.tier, &block) }
     }
 
     unsafe fn dots(&self, a: *const T, b: *const T, c: *mut T, rows: Range<usize>, columns: Range<usize>) {

@@ -24,6 +24,12 @@ pub trait Panels<T> {
     /// Where the element at (`row`, `column`) is and how far the next row is, if columns are adjacent in memory.
     fn in_place(&self, row: usize, column: usize) -> Option<(*const T, isize)>;
 
+    /// How many columns from `column` on [`Panels::in_place`] reaches.
+    #[inline(always)]
+    fn together(&self, _column: usize) -> usize {
+        usize::MAX
+    }
+
     /// The memory behind `rows` rows from `first` of `width` columns from `column`, if it is worth asking for early.
     fn ahead(&self, _first: usize, _rows: usize, _column: usize, _width: usize) -> Ahead<T> {
         Ahead::NOTHING

@@ -46,7 +46,7 @@ impl Plan {
                 (0, scratch_elements::<T>(gemm.m, gemm.k, pack_a, reading).next_multiple_of(64))
             }
         };
-        let streams = gemm.k * gemm.n * size_of::<T>() > STREAMED_BYTES;
+        let streams = !gemm.b_packed && gemm.k * gemm.n * size_of::<T>() > STREAMED_BYTES;
         Plan {
             method,
             streams,
@@ -66,6 +66,11 @@ impl Plan {
 }
 
 fn method<T>(gemm: &Gemm) -> Method {
+    let scattered = gemm.a_strides[1] != 1 && gemm.a_strides[2] != 1;
+    let pack_a = scattered && gemm.m > 1 && gemm.n > 96;
+    if gemm.b_packed {
+        return Method::Tiles { pack_a, reading: Reading::InPlace };
+    }
     let (a_adjacent, b_adjacent) = (gemm.a_strides[2] == 1, gemm.b_strides[1] == 1 || gemm.k == 1);
     if gemm.batch == 1 || (a_adjacent && b_adjacent) {
         let few_rows = gemm.m <= 8 && b_adjacent && gemm.b_strides[2] != 1;
@@ -76,13 +81,14 @@ fn method<T>(gemm: &Gemm) -> Method {
     }
     let reading = if gemm.b_strides[2] != 1 && gemm.n > 1 {
         Reading::Packed
-    } else if gemm.m <= IN_PLACE_ROWS || gemm.k * gemm.n * size_of::<T>() <= IN_PLACE_BYTES {
+    } else if gemm.m <= IN_PLACE_ROWS {
+        Reading::InPlaceByFew
+    } else if gemm.k * gemm.n * size_of::<T>() <= IN_PLACE_BYTES {
         Reading::InPlace
     } else {
         Reading::CopiedOnTheWay
     };
-    let scattered = gemm.a_strides[1] != 1 && gemm.a_strides[2] != 1;
-    Method::Tiles { pack_a: scattered && gemm.m > 1 && gemm.n > 96, reading }
+    Method::Tiles { pack_a, reading }
 }
 
 fn parts(gemm: &Gemm, method: Method, threads: usize) -> [usize; 3] {

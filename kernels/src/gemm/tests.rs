@@ -49,7 +49,18 @@ fn check<T: Numbers>(
     let (a_strides, b_strides) = (strides(layouts[0], m, k), strides(layouts[1], k, n));
     let c_row_stride = n + (m + n) % 3;
     let c_batch_stride = m * c_row_stride + if n % 2 == 0 { 5 } else { 0 };
-    let gemm = Gemm { batch, m, n, k, a_strides, b_strides, c_batch_stride, c_row_stride, accumulate };
+    let gemm = Gemm {
+        batch,
+        m,
+        n,
+        k,
+        a_strides,
+        b_strides,
+        c_batch_stride,
+        c_row_stride,
+        accumulate,
+        b_packed: false,
+    };
     let a = T::sequence(extent(a_strides, [batch, m, k]), 1);
     let b = T::sequence(extent(b_strides, [batch, k, n]), 2);
     let start = T::sequence(batch * c_batch_stride + 64, 3);
@@ -141,9 +152,13 @@ fn products_of_f64_agree_with_a_plain_loop() {
 
 #[test]
 fn large_products_run_on_several_threads_with_the_same_result() {
-    for (m, n, k, layouts) in
-        [(300, 200, 500, [0, 0]), (257, 129, 600, [1, 1]), (40, 1000, 70, [2, 1]), (1, 3000, 300, [0, 0])]
-    {
+    for (m, n, k, layouts) in [
+        (300, 200, 500, [0, 0]),
+        (257, 129, 600, [1, 1]),
+        (40, 1000, 70, [2, 1]),
+        (1, 3000, 300, [0, 0]),
+        (23, 40, 400, [0, 0]),
+    ] {
         let (a_strides, b_strides) = (strides(layouts[0], m, k), strides(layouts[1], k, n));
         let gemm = Gemm {
             batch: 1,
@@ -155,6 +170,7 @@ fn large_products_run_on_several_threads_with_the_same_result() {
             c_batch_stride: 0,
             c_row_stride: n,
             accumulate: false,
+            b_packed: false,
         };
         let a = f32::sequence(extent(a_strides, [1, m, k]), 1);
         let b = f32::sequence(extent(b_strides, [1, k, n]), 2);
@@ -179,5 +195,80 @@ fn large_products_run_on_several_threads_with_the_same_result() {
             assert!(results[0] == results[1] && results[0] == results[2], "{tier:?} {gemm:?}");
         }
         check::<f32>(Tier::current(), &Team::new(2), [1, m, n, k], layouts, true, true);
+    }
+}
+
+#[test]
+fn products_with_a_packed_operand_agree_with_those_without() {
+    fn check_packed<T: Numbers>(
+        tier: Tier,
+        [batch, m, n, k]: [usize; 4],
+        layouts: [usize; 2],
+        accumulate: bool,
+        tiled: bool,
+    ) {
+        let (a_strides, mut b_strides) = (strides(layouts[0], m, k), strides(layouts[1], k, n));
+        b_strides[0] = 0;
+        let c_row_stride = n + m % 2;
+        let c_batch_stride = m * c_row_stride;
+        let plain = Gemm {
+            batch,
+            m,
+            n,
+            k,
+            a_strides,
+            b_strides,
+            c_batch_stride,
+            c_row_stride,
+            accumulate,
+            b_packed: false,
+        };
+        let gemm = Gemm { b_packed: true, ..plain };
+        let a = T::sequence(extent(a_strides, [batch, m, k]), 1);
+        let b = T::sequence(extent(b_strides, [1, k, n]), 2);
+        let mut packed = vec![T::from_f64(f64::NAN); gemm.packed_elements::<T>()];
+        gemm.pack(&b, &mut packed);
+        let start = T::sequence(batch * c_batch_stride, 3);
+        let offset = 0.25f64;
+        let epilogue = Epilogue { function: twice_plus_place::<T>, environment: (&raw const offset).cast() };
+        let run = |gemm: &Gemm, b: &[T], threads: usize| {
+            let mut c = start.clone();
+            let mut scratch = vec![0xffu8; gemm.scratch_bytes::<T>(threads)];
+            let team = Team::new(threads);
+            unsafe {
+                let epilogue = tiled.then_some(epilogue);
+                let (a, b) = (a.as_ptr(), b.as_ptr());
+                gemm.run_tier(tier, a, b, c.as_mut_ptr(), epilogue, scratch.as_mut_ptr(), &team);
+            }
+            c
+        };
+        let expected = run(&plain, &b, 1);
+        let results = [1, 2, 4].map(|threads| run(&gemm, &packed, threads));
+        assert!(results[0] == results[1] && results[0] == results[2], "{tier:?} {gemm:?}");
+        for (index, (x, y)) in results[0].iter().zip(&expected).enumerate() {
+            assert!(
+                close(*x, y.to_f64(), 2 * k + 4),
+                "{tier:?} {gemm:?} {tiled} at {index}: {x:?} is not {y:?}"
+            );
+        }
+    }
+    let sizes = [
+        [1, 1, 1, 1],
+        [1, 2, 5, 9],
+        [1, 7, 48, 20],
+        [1, 5, 200, 33],
+        [1, 16, 100, 40],
+        [3, 13, 50, 21],
+        [1, 9, 24, 1],
+        [1, 23, 130, 800],
+        [1, 200, 97, 400],
+    ];
+    for tier in Tier::available() {
+        for (number, sizes) in sizes.into_iter().enumerate() {
+            for layouts in [[0, 0], [0, 1], [1, 1], [2, 2]] {
+                check_packed::<f32>(tier, sizes, layouts, number % 2 == 0, number % 3 == 0);
+                check_packed::<f64>(tier, sizes, layouts, number % 3 == 0, number % 2 == 0);
+            }
+        }
     }
 }
