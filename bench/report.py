@@ -1,13 +1,14 @@
-"""Tables and a chart of measurements."""
+"""The document of measurements."""
 
+import math
 import statistics
+
+import charts
 
 MODES = {"forward": "Forward", "input": "Value and gradient by the input", "parameters": "Value and gradient by all parameters",
          "step": "A step of training with AdamW"}
 ORDER = ["gradc", "torch", "torch.compile", "jax", "tensorflow", "onnxruntime-training", "onnxruntime", "openvino"]
 FORWARD_ONLY = {"onnxruntime", "openvino"}
-COLOURS = {"gradc": "#c2410c", "torch": "#64748b", "torch.compile": "#94a3b8", "jax": "#0f766e", "tensorflow": "#ca8a04",
-           "onnxruntime-training": "#7c3aed"}
 
 
 def milliseconds(seconds):
@@ -43,12 +44,11 @@ def contenders(kept):
 
 
 def table(kept, threads, mode, names):
-    lines = ["| model | " + " | ".join(names) + " | best other / gradc |", "|---|" + "---:|" * (len(names) + 1)]
+    lines = ["| model | " + " | ".join(names) + " | gradc / best other |", "|---|" + "---:|" * (len(names) + 1)]
     for model in models(kept, threads):
         cell = kept["cells"][f"{model}/{threads}"]
-        values = {name: median(cell[name].get(mode, {})) for name in names if name in cell}
-        others = [value for name, value in values.items() if name != "gradc" and value]
-        ratio = f"{min(others) / values['gradc']:.2f}" if others and values.get("gradc") else "–"
+        found = best(cell, mode)
+        ratio = f"{found[0]:.2f}" if found else "–"
         row = [shown(cell[name].get(mode, {})) if name in cell else "–" for name in names]
         lines.append(f"| {model} | " + " | ".join(row) + f" | {ratio} |")
     return "\n".join(lines)
@@ -56,12 +56,14 @@ def table(kept, threads, mode, names):
 
 def first_table(kept, threads, names):
     names = [name for name in names if name not in FORWARD_ONLY]
-    lines = ["| model | " + " | ".join(f"{name} s | MiB" for name in names) + " |", "|---|" + "---:|" * (2 * len(names))]
+    lines = ["| model | " + " | ".join(f"{name} s | MiB" for name in names) + " | MiB of gradc / torch |", "|---|" + "---:|" * (2 * len(names) + 1)]
     for model in models(kept, threads):
-        row = []
+        row, bytes = [], {}
         for name in names:
             told = kept["cells"][f"{model}/{threads}"].get(name, {}).get("first") or {}
+            bytes[name] = told.get("bytes")
             row += [f"{told['seconds']:.2f}", f"{told['bytes'] / 2**20:.0f}"] if told else ["–", "–"]
+        row.append(f"{bytes['gradc'] / bytes['torch']:.2f}" if bytes.get("gradc") and bytes.get("torch") else "–")
         lines.append(f"| {model} | " + " | ".join(row) + " |")
     return "\n".join(lines)
 
@@ -76,34 +78,74 @@ def model_table(kept, threads):
     return "\n".join(lines)
 
 
-def chart(kept, threads, names):
-    """Bars of the gradient by all parameters, as multiples of gradc's time."""
-    names = [name for name in names if name not in FORWARD_ONLY]
+def bars(kept, threads, names):
+    """The gradient by all parameters, as multiples of gradc's time."""
     rows = []
     for model in models(kept, threads):
         cell = kept["cells"][f"{model}/{threads}"]
         values = {name: median(cell[name]["parameters"]) for name in names if name in cell}
         if values.get("gradc"):
             rows.append((model, {name: value / values["gradc"] for name, value in values.items() if value}))
-    left, width, bar, most = 110, 520, 9, 4.0
-    parts, y = [], 46
-    for position, name in enumerate(names):
-        x = 10 + position * 100
-        parts.append(f'<rect x="{x}" y="14" width="10" height="10" fill="{COLOURS[name]}"/><text x="{x + 15}" y="23">{name}</text>')
-    for model, values in rows:
-        parts.append(f'<text x="{left - 8}" y="{y + len(values) * bar / 2 + 4}" text-anchor="end">{model}</text>')
-        for name, value in values.items():
-            length = min(value, most) / most * width
-            text = f"{value:.2f}" + ("" if value <= most else " →")
-            parts.append(f'<rect x="{left}" y="{y}" width="{length:.1f}" height="{bar - 1}" fill="{COLOURS[name]}"/>'
-                         f'<text class="small" x="{left + length + 4:.1f}" y="{y + bar - 2}">{text}</text>')
-            y += bar
-        y += 8
-    unit = left + width / most
-    line = f'<line x1="{unit}" x2="{unit}" y1="36" y2="{y}" stroke="#c2410c" stroke-dasharray="3 3"/>'
-    style = "text{font:12px sans-serif;fill:#334155}.small{font-size:8px}"
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 60} {y + 8}"><style>{style}</style>'
-            f'<rect width="100%" height="100%" fill="#fff"/>{line}{"".join(parts)}</svg>\n')
+    return rows
+
+
+def best(cell, mode):
+    """gradc's time over the shortest of the others', and whose that is."""
+    own = median(cell.get("gradc", {}).get(mode, {}))
+    others = {name: median(told.get(mode, {})) for name, told in cell.items() if name != "gradc"}
+    others = {name: value for name, value in others.items() if value}
+    if not own or not others:
+        return None
+    name = min(others, key=others.get)
+    return own / others[name], name
+
+
+def mean(ratios):
+    return math.exp(statistics.fmean(map(math.log, ratios)))
+
+
+def summary(kept, threads):
+    """gradc's time over the best of the others, in each cell."""
+    lines = ["| model | " + " | ".join(MODES.values()) + " |", "|---|" + "---:|" * len(MODES)]
+    all_ratios = {mode: [] for mode in MODES}
+    for model in models(kept, threads):
+        row = []
+        for mode in MODES:
+            found = best(kept["cells"][f"{model}/{threads}"], mode)
+            row.append(f"{found[0]:.2f} of {found[1]}" if found else "–")
+            all_ratios[mode] += [found[0]] if found else []
+        lines.append(f"| {model} | " + " | ".join(row) + " |")
+    told = lambda ratios: f"**{mean(ratios):.2f}**, below 1 in {sum(ratio < 1 for ratio in ratios)} of {len(ratios)}" if ratios else "–"
+    lines.append("| **geometric mean** | " + " | ".join(told(ratios) for ratios in all_ratios.values()) + " |")
+    return "\n".join(lines)
+
+
+def ratios(kept, threads):
+    """For each model the ratio in each mode, without the other's name."""
+    found = {model: {mode: best(kept["cells"][f"{model}/{threads}"], mode) for mode in MODES} for model in models(kept, threads)}
+    return [(model, {mode: pair[0] for mode, pair in modes.items() if pair}) for model, modes in found.items()]
+
+
+CLASSES = {"Matrix products": ("gemm", ""), "Convolutions": ("conv", "Forward"), "Their gradients by the input": ("conv", "InputGradient"),
+           "Their gradients by the weights": ("conv", "WeightGradient"), "Loops": ("loops", ""), "Copies": ("copy", "")}
+
+
+def roof_table(kept, threads):
+    """Of the time that each class of kernels takes in a model: what part is the least that the machine's roof allows."""
+    lines = ["| model | roof | " + " | ".join(CLASSES) + " | all |", "|---|---:|" + "---:|" * (len(CLASSES) + 1)]
+    for model in models(kept, threads):
+        told = kept["cells"][f"{model}/{threads}"].get("gradc", {})
+        if "kernels" not in told:
+            continue
+        total = sum(kernel["ms"] for kernel in told["kernels"])
+        share = lambda chosen: sum(kernel["ms"] * kernel["roof"] for kernel in chosen) / sum(kernel["ms"] for kernel in chosen)
+        row = []
+        for kind, name in CLASSES.values():
+            chosen = [kernel for kernel in told["kernels"] if kernel["kind"] == kind and kernel["kernel"].startswith(name)]
+            time = sum(kernel["ms"] for kernel in chosen) / total
+            row.append(f"{share(chosen):.0%} in {time:.0%}" if chosen and time >= 0.005 else "–")
+        lines.append(f"| {model} | {told['roof']['gflops']:.0f} GFLOP/s | " + " | ".join(row) + f" | {share(told['kernels']):.0%} |")
+    return "\n".join(lines)
 
 
 def write(kept, document):
@@ -136,9 +178,14 @@ def write(kept, document):
     for threads in all_threads:
         title = "1 thread, on one core" if threads == 1 else f"{threads} threads"
         text += [f"## {title}", ""]
-        file = document.with_name(f"performance-{threads}.svg")
-        file.write_text(chart(kept, threads, names))
-        text += [f"![Time of value and gradient by all parameters, as multiples of gradc's]({file.name})", "",
+        timed = [name for name in names if name not in FORWARD_ONLY]
+        overview, file = (document.with_name(f"performance-{threads}{end}.svg") for end in ("-overview", ""))
+        overview.write_text(charts.dots(ratios(kept, threads)))
+        file.write_text(charts.bars(bars(kept, threads, timed), timed))
+        text += [f"![gradc's time over the best of the others, for each model]({overview.name})", "",
+                 "gradc's time over the best of the others: below 1 (in the green field) gradc is faster. Each cell names that other.", "",
+                 summary(kept, threads), "",
+                 f"![Time of value and gradient by all parameters, as multiples of gradc's]({file.name})", "",
                  "Time of value and gradient by all parameters, as multiples of gradc's: above 1 gradc is faster.", ""]
         for mode, title in MODES.items():
             columns = [name for name in names if mode == "forward" or name not in FORWARD_ONLY]
@@ -146,5 +193,9 @@ def write(kept, document):
         text += ["### From nothing to the first gradient by all parameters", "",
                  "A fresh process with empty caches on disk: seconds until the gradient is there, and the most memory it used.", "",
                  first_table(kept, threads, names), ""]
+        text += ["### Part of the machine's roof", "",
+                 "In the gradient by all parameters, per class of kernels: the least time that the measured peak of arithmetic and bandwidths allow, as a part of "
+                 "the time taken, and that class's part of all time. Above 100 % is arithmetic that a fast algorithm saved (Winograd).", "",
+                 roof_table(kept, threads), ""]
     text += ["## The models", "", "gradc's figures are for the gradient by all parameters.", "", model_table(kept, all_threads[0]), ""]
     document.write_text("\n".join(text))
