@@ -5,8 +5,13 @@
 
 use crate::loops::{Index, Kernel, Stmt};
 use crate::program::{Memory, Origins, Program, Step};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 const ALIGNMENT: usize = 64;
+
+/// Up to so many pieces are placed by size, which packs tighter and takes time by the square of their number.
+const MOST_BY_SIZE: usize = 4096;
 
 /// First and last step that use a piece, in the order of the flattened program.
 #[derive(Clone, Copy)]
@@ -23,37 +28,133 @@ pub(crate) fn plan(program: &mut Program) {
     let mut ranges = scan.ranges;
     write_in_place(program, &mut ranges, &mut groups);
     let size = |piece: usize| program.pieces[piece].bytes.next_multiple_of(ALIGNMENT);
-    let mut order: Vec<usize> = (0..program.pieces.len())
+    let order: Vec<usize> = (0..program.pieces.len())
         .filter(|&piece| groups[piece] == piece && ranges[piece].is_some())
         .filter(|&piece| matches!(program.pieces[piece].origin, Origins::Arena))
         .collect();
-    order.sort_by_key(|&piece| (std::cmp::Reverse(size(piece)), piece));
-    let mut placed: Vec<(usize, Range)> = Vec::new();
+    let live: Vec<Live> = (order.into_iter())
+        .filter_map(|piece| ranges[piece].map(|range| Live { piece, range, bytes: size(piece) }))
+        .collect();
     let mut offsets = vec![0; program.pieces.len()];
+    program.arena =
+        if live.len() <= MOST_BY_SIZE { by_size(live, &mut offsets) } else { by_time(live, &mut offsets) };
+    for piece in 0..program.pieces.len() {
+        program.pieces[piece].offset = offsets[groups[piece]];
+    }
+}
+
+/// A piece of the arena with its size in whole cache lines.
+struct Live {
+    piece: usize,
+    range: Range,
+    bytes: usize,
+}
+
+/// The largest first, each at the lowest offset where nothing lives at the same time. Answers the arena's size.
+fn by_size(mut live: Vec<Live>, offsets: &mut [usize]) -> usize {
+    live.sort_by_key(|live| (Reverse(live.bytes), live.piece));
     let mut arena = 0;
-    for piece in order {
-        let Some(range) = ranges[piece] else { continue };
-        let mut taken: Vec<(usize, usize)> = placed
-            .iter()
-            .filter(|(_, other)| other.first <= range.last && range.first <= other.last)
-            .map(|&(other, _)| (offsets[other], offsets[other] + size(other)))
+    for (position, new) in live.iter().enumerate() {
+        let mut taken: Vec<(usize, usize)> = (live[..position].iter())
+            .filter(|old| old.range.first <= new.range.last && new.range.first <= old.range.last)
+            .map(|old| (offsets[old.piece], offsets[old.piece] + old.bytes))
             .collect();
         taken.sort_unstable();
         let mut offset = 0;
         for (start, end) in taken {
-            if offset + size(piece) <= start {
+            if offset + new.bytes <= start {
                 break;
             }
             offset = offset.max(end);
         }
-        offsets[piece] = offset;
-        arena = arena.max(offset + size(piece));
-        placed.push((piece, range));
+        offsets[new.piece] = offset;
+        arena = arena.max(offset + new.bytes);
     }
-    for piece in 0..program.pieces.len() {
-        program.pieces[piece].offset = offsets[groups[piece]];
+    arena
+}
+
+/// In the order of time, each in the smallest gap that holds it: for programs of so many pieces that comparing each
+/// with each takes too long. Answers the arena's size.
+fn by_time(mut live: Vec<Live>, offsets: &mut [usize]) -> usize {
+    live.sort_by_key(|live| (live.range.first, live.piece));
+    let mut ending: BinaryHeap<Reverse<(usize, usize, usize)>> = BinaryHeap::new();
+    let mut gaps = Gaps::default();
+    for new in &live {
+        while let Some(&Reverse((last, offset, bytes))) = ending.peek()
+            && last < new.range.first
+        {
+            ending.pop();
+            gaps.give(offset, bytes);
+        }
+        let offset = gaps.take(new.bytes);
+        offsets[new.piece] = offset;
+        ending.push(Reverse((new.range.last, offset, new.bytes)));
     }
-    program.arena = arena;
+    gaps.end
+}
+
+/// Parts of the arena that nothing uses.
+#[derive(Default)]
+struct Gaps {
+    /// Bytes by offset; no two gaps touch.
+    by_offset: BTreeMap<usize, usize>,
+    /// The same gaps as bytes and offset.
+    by_bytes: BTreeSet<(usize, usize)>,
+    /// The arena's size.
+    end: usize,
+}
+
+impl Gaps {
+    fn insert(&mut self, offset: usize, bytes: usize) {
+        self.by_offset.insert(offset, bytes);
+        self.by_bytes.insert((bytes, offset));
+    }
+
+    fn remove(&mut self, offset: usize, bytes: usize) {
+        self.by_offset.remove(&offset);
+        self.by_bytes.remove(&(bytes, offset));
+    }
+
+    /// Frees a part, which joins the gaps that it touches.
+    fn give(&mut self, mut offset: usize, mut bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        if let Some((&before, &length)) = self.by_offset.range(..offset).next_back()
+            && before + length == offset
+        {
+            self.remove(before, length);
+            (offset, bytes) = (before, bytes + length);
+        }
+        if let Some(&length) = self.by_offset.get(&(offset + bytes)) {
+            self.remove(offset + bytes, length);
+            bytes += length;
+        }
+        self.insert(offset, bytes);
+    }
+
+    /// Takes the smallest gap that holds so many bytes; where none does, the arena grows.
+    fn take(&mut self, bytes: usize) -> usize {
+        let (length, offset) = match self.by_bytes.range((bytes, 0)..).next() {
+            Some(&gap) => gap,
+            None => match self.by_offset.last_key_value() {
+                Some((&last, &length)) if last + length == self.end => {
+                    self.end = last + bytes;
+                    self.remove(last, length);
+                    return last;
+                }
+                _ => {
+                    self.end += bytes;
+                    return self.end - bytes;
+                }
+            },
+        };
+        self.remove(offset, length);
+        if length > bytes {
+            self.insert(offset + bytes, length - bytes);
+        }
+        offset
+    }
 }
 
 struct Liveness {
@@ -196,6 +297,50 @@ impl<'k> Accesses<'k> {
                 Stmt::Accumulator { .. } | Stmt::Reduce { .. } | Stmt::Set { .. } => {}
                 Stmt::Read { .. } | Stmt::Wide { .. } | Stmt::Fail { .. } => {}
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Pieces of all lengths of life, from fixed numbers.
+    fn pieces(count: usize) -> Vec<Live> {
+        let mut state = 1u64;
+        let mut below = |limit: u64| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 33) as usize % limit as usize
+        };
+        let mut one = |piece| {
+            let first = below(count as u64);
+            let last = first + [0, below(8), below(count as u64)][below(3)];
+            Live { piece, range: Range { first, last }, bytes: below(20) * ALIGNMENT }
+        };
+        (0..count).map(&mut one).collect()
+    }
+
+    #[test]
+    fn what_lives_together_lies_apart() {
+        for place in [by_size, by_time] {
+            let live = pieces(400);
+            let mut offsets = vec![0; live.len()];
+            let arena = place(pieces(400), &mut offsets);
+            let at = |live: &Live| offsets[live.piece]..offsets[live.piece] + live.bytes;
+            for (position, new) in live.iter().enumerate() {
+                assert!(at(new).end <= arena);
+                for old in &live[..position] {
+                    let together = old.range.first <= new.range.last && new.range.first <= old.range.last;
+                    let apart = at(old).end <= at(new).start || at(new).end <= at(old).start;
+                    assert!(!together || apart || old.bytes == 0 || new.bytes == 0);
+                }
+            }
+            let alive = |step: usize| {
+                let alive = live.iter().filter(|live| (live.range.first..=live.range.last).contains(&step));
+                alive.map(|live| live.bytes).sum::<usize>()
+            };
+            let least = (0..800).map(alive).max();
+            assert!(least.is_some_and(|least| (least..least * 5 / 4).contains(&arena)), "{least:?} {arena}");
         }
     }
 }

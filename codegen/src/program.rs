@@ -300,9 +300,19 @@ fn write_epilogue(
 }
 
 impl Program {
-    /// The position of a piece that does not live in the arena in the table of external pointers.
-    pub fn external(&self, piece: usize) -> usize {
-        let outside = |piece: &&Piece| !matches!(piece.origin, Origins::Arena);
-        self.pieces[..piece].iter().filter(outside).count()
+    /// For each piece, its position in the table of external pointers: how many before it do not live in the arena.
+    pub fn externals(&self) -> Vec<usize> {
+        let mut count = 0;
+        let next = |piece: &Piece| {
+            let position = count;
+            count += usize::from(!matches!(piece.origin, Origins::Arena));
+            position
+        };
+        self.pieces.iter().map(next).collect()
+    }
+
+    /// The length of the table of external pointers.
+    pub fn external_count(&self) -> usize {
+        self.pieces.iter().filter(|piece| !matches!(piece.origin, Origins::Arena)).count()
     }
 }

@@ -79,6 +79,7 @@ pub(super) fn define<M: Module>(
         options,
         frame,
         externals,
+        slots: program.externals(),
         arena,
         table,
         failed,
@@ -110,6 +111,8 @@ struct Entry<'a, M: Module> {
     options: &'a CompileOptions,
     frame: Value,
     externals: Value,
+    /// Positions in the table of external pointers, by piece.
+    slots: Vec<usize>,
     arena: Value,
     table: cranelift_codegen::ir::StackSlot,
     failed: Block,
@@ -307,7 +310,7 @@ impl<M: Module> Entry<'_, M> {
         let (base, offset) = match &piece.origin {
             Origins::Arena => (self.arena, piece.offset as i64 + place.offset),
             Origins::Input(_) | Origins::Output(_) | Origins::Constant(_) | Origins::Packed(_) => {
-                let slot = self.program.external(index) as i32 * 8;
+                let slot = self.slots[index] as i32 * 8;
                 (
                     self.builder.ins().load(pointer, MemFlagsData::trusted(), self.externals, slot),
                     place.offset,

@@ -154,7 +154,7 @@ impl Executable {
 
     /// Memory for runs on this team, which must have at most as many threads as the graph was compiled for.
     pub fn workspace(&self, team: Arc<Team>) -> Workspace {
-        let pointers = vec![Pointer::read(&[]); self.program.external(self.program.pieces.len())];
+        let pointers = vec![Pointer::read(&[]); self.program.external_count()];
         let ticks = Ticks::new(self.program.steps.len());
         Workspace { arena: Aligned::new(self.program.arena), pointers, team, ticks }
     }

@@ -95,7 +95,7 @@ fn define(
 
     let slot = |bytes: usize| StackSlotData::new(StackSlotKind::ExplicitSlot, bytes as u32, 4);
     let frame = builder.create_sized_stack_slot(slot(size_of::<Frame>()));
-    let count = program.external(program.pieces.len());
+    let count = program.external_count();
     let table = builder.create_sized_stack_slot(slot(count.max(1) * 8));
     let outside = program.pieces.iter().filter(|piece| !matches!(piece.origin, Origins::Arena));
     for (position, piece) in outside.enumerate() {
