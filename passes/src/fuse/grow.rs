@@ -1,7 +1,7 @@
 //! Which nodes go together.
 
 use super::Groups;
-use super::product::{is_light, is_readable, regions};
+use super::product::{REACH, is_light, is_readable, regions};
 use gradc_ir::{BinaryOp, DType, Graph, Node, Op, Shape, UnaryOp, Value};
 
 /// Members of a group, at most: kernels stay small enough to compile quickly and to keep values in registers.
@@ -36,6 +36,8 @@ struct Growth<'g> {
     is_output: Vec<bool>,
     of: Vec<Option<usize>>,
     groups: Vec<Group>,
+    /// By a group's first member: its last.
+    ends: Vec<usize>,
     duplicated: Vec<bool>,
 }
 
@@ -48,12 +50,14 @@ pub(super) fn grow(graph: &Graph) -> Groups {
         graph,
         of: vec![None; graph.len()],
         groups: Vec::new(),
+        ends: vec![0; graph.len()],
         duplicated: vec![false; graph.len()],
         users,
         is_output,
     };
     for members in regions(graph, &growth.users, &growth.is_output) {
         members.iter().for_each(|member| growth.of[member.index()] = Some(growth.groups.len()));
+        growth.ends[members[0].index()] = members[members.len() - 1].index();
         growth.groups.push(Group { frame: Frame::Product(members[0]), members });
     }
     for (value, node) in graph.iter().rev() {
@@ -86,7 +90,7 @@ impl Growth<'_> {
                 && (only_there || !self.waits_for_itself(value, host))
             {
                 self.groups[host].frame = frame;
-                self.groups[host].members.push(value);
+                self.add(value, host);
                 self.of[value.index()] = Some(host);
                 return;
             }
@@ -99,6 +103,32 @@ impl Growth<'_> {
         };
         self.of[value.index()] = Some(self.groups.len());
         self.groups.push(Group { frame, members: vec![value] });
+    }
+
+    fn add(&mut self, value: Value, host: usize) {
+        let members = &mut self.groups[host].members;
+        let span = |members: &[Value]| members.iter().min().copied().zip(members.iter().max().copied());
+        if let Some((first, _)) = span(members) {
+            self.ends[first.index()] = 0;
+        }
+        members.push(value);
+        if let Some((first, last)) = span(members) {
+            self.ends[first.index()] = last.index();
+        }
+    }
+
+    /// How far behind a group nodes may stand that it could have to wait for: nothing leads back from further on, for
+    /// only groups have members before a node that they read.
+    fn reach(&self, value: Value, host: usize) -> usize {
+        let members = &self.groups[host].members;
+        let mut reach = members.iter().map(|member| member.index()).max().unwrap_or_default();
+        // Of the groups that begin before the value, all are regions of products.
+        let mut position = value.index().saturating_sub(REACH);
+        while position <= reach {
+            reach = reach.max(self.ends[position]);
+            position += 1;
+        }
+        reach
     }
 
     /// The group in which a user reads its operand: none for a product, whose operands are computed before it.
@@ -350,7 +380,7 @@ impl Growth<'_> {
 
     /// Whether the group would need a node that needs this value: then it cannot yield the value.
     fn waits_for_itself(&self, value: Value, host: usize) -> bool {
-        let last = self.groups[host].members.iter().max().copied();
+        let reach = self.reach(value, host);
         let mut seen = vec![false; self.graph.len()];
         let mut stack: Vec<Value> = Vec::new();
         // What the group would compute for itself does not leave it.
@@ -379,10 +409,7 @@ impl Growth<'_> {
             for member in together {
                 seen[member.index()] = true;
                 let users = self.users[member.index()].iter().copied();
-                stack.extend(users.filter(|user| {
-                    !seen[user.index()]
-                        && last.is_some_and(|last| *user <= last || self.of[user.index()].is_some())
-                }));
+                stack.extend(users.filter(|user| !seen[user.index()] && user.index() <= reach));
             }
         }
         false

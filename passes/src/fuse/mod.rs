@@ -14,7 +14,7 @@ mod tests;
 use crate::Pass;
 use gradc_ir::{Builder, FusedOp, Graph, Node, Op, Value};
 use grow::grow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use grow::Frame;
@@ -75,6 +75,7 @@ impl Emitter<'_> {
     /// The value in the new graph, made with all that it needs. An explicit stack: chains may be long.
     fn value(&mut self, wanted: Value) -> Value {
         let mut stack = vec![wanted];
+        let mut waiting = BTreeSet::new();
         while let Some(&value) = stack.last() {
             if self.renamed.contains_key(&value) {
                 stack.pop();
@@ -86,6 +87,8 @@ impl Emitter<'_> {
                 self.make(value);
                 stack.pop();
             } else {
+                // Else this would go on until memory ends.
+                assert!(waiting.insert(value), "no group waits for itself");
                 stack.extend(needs);
             }
         }

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 /// Nodes of a region, at most; operands that groups take in later come on top.
 const MOST_NODES: usize = 24;
 /// How far in the definition order a region reaches. Keeps the search for cycles local.
-const REACH: usize = 512;
+pub(super) const REACH: usize = 512;
 /// Nodes that are looked at to find out whether one waits for a region; if more would have to be, it does.
 const SEARCHED: usize = 256;
 /// Tensors of the result's shape that are read or written beside it, at most; none for convolutions, whose rows are

@@ -25,10 +25,14 @@ fn tangle(seed: u64) -> Graph {
         }
     }
     for _ in 0..6 + random.below(24) {
-        // Late values are likelier, so that chains are long.
-        let [a, b] = [0; 2].map(|_| wides[wides.len() - 1 - random.below(wides.len().min(5))]);
-        let [n, m] = [0; 2].map(|_| narrows[narrows.len() - 1 - random.below(narrows.len().min(5))]);
-        match random.below(10) {
+        // Late values are likelier, so that chains are long; some reach far back, as gradients do.
+        let mut pick = |length: usize| {
+            let reach = if random.below(4) == 0 { length } else { length.min(5) };
+            length - 1 - random.below(reach)
+        };
+        let [a, b] = [0; 2].map(|_| wides[pick(wides.len())]);
+        let [n, m] = [0; 2].map(|_| narrows[pick(narrows.len())]);
+        match random.below(14) {
             0 | 1 => wides.push(a + b),
             2 => wides.push(a * 2.0),
             3 => wides.push(a.broadcast_in(n, 0)),
@@ -37,6 +41,10 @@ fn tangle(seed: u64) -> Graph {
             6 => narrows.push(a.sum(&[0])),
             7 => narrows.push(n * m),
             8 => wides.push(a.transpose(&[1, 0])),
+            9 => wides.push(a.matmul(b)),
+            10 => narrows.push(a.corner()),
+            11 => wides.push(n.spread()),
+            12 => narrows.push(n.sqrt()),
             _ => wides.push(a.cumulate()),
         }
     }
@@ -52,6 +60,8 @@ fn tangle(seed: u64) -> Graph {
 trait Steps {
     fn broadcast_in(self, narrow: Self, axis: usize) -> Self;
     fn cumulate(self) -> Self;
+    fn corner(self) -> Self;
+    fn spread(self) -> Self;
 }
 
 impl Steps for Expr<'_> {
@@ -68,6 +78,17 @@ impl Steps for Expr<'_> {
             reverse: false,
         };
         self.builder().expr(self.builder().build(op, &[self.value()]).value())
+    }
+
+    /// The first row.
+    fn corner(self) -> Self {
+        self.slice_axis(0, 0, 1).reshape(&Shape::from([4]))
+    }
+
+    /// A row over rows of ones, which no group takes in.
+    fn spread(self) -> Self {
+        let one = self.builder().splat(&gradc_ir::TensorType::new(DType::F32, Shape::from([])), 1.0);
+        self.reshape(&Shape::from([1, 4])).pad(one, &[0, 0], &[3, 0], &[0, 0])
     }
 }
 
@@ -113,6 +134,38 @@ fn no_group_waits_for_itself() {
         duplicated += groups.duplicated.iter().filter(|duplicated| **duplicated).count();
     }
     assert!(grouped > 4000 && duplicated > 1000, "{grouped} {duplicated}");
+}
+
+/// A group may read what is defined far behind it, through a node in no group and another group that spans both.
+#[test]
+fn a_group_waits_for_what_stands_behind_it() {
+    let text = "graph @spans(%x0: f64[], %x1: f64[4,1,1,1], %x2: f64[1,1,1,4]) {
+      %3: f64[] = asinh %x0
+      %4: f64[4,1,1,1] = abs %x1
+      %5: f64[1] = reshape %3
+      %6: f64[] = constant 1.0
+      %7: f64[4] = pad %5, %6 low=[0] high=[3]
+      %8: f64[4,1,1,1] = reshape %7
+      %9: f64[4,1,1,1] = mul %4, %8
+      %10: f64[] = constant 0.0
+      %11: f64[4] = reshape %x2
+      %12: f64[4] = pad %11, %10 low=[1] high=[-1]
+      %13: f64[4,1,1,1] = reshape %12
+      %14: f64[4,1,1,1] = mul %8, %13
+      %15: f64[4] = reshape %4
+      %16: f64[4] = mul %15, %12
+      %17: f64[1] = slice %16 start=[0] limit=[1]
+      %18: f64[] = reshape %17
+      %19: f64[4,1,1,1] = sign %x1
+      %20: f64[4,1,1,1] = mul %14, %19
+      %21: f64[] = mul %x0, %x0
+      %22: f64[] = add %21, %6
+      %23: f64[] = sqrt %22
+      %24: f64[] = div %18, %23
+      return %24, %20, %9
+    }";
+    let graph = gradc_ir::parse(text).expect("it is a graph");
+    assert!(has_order(&graph), "{graph}");
 }
 
 /// A step that two groups need, both of which read its tensor too, and what both repeat, are computed by each.
