@@ -1,6 +1,6 @@
 //! Which passes run, in which order.
 
-use crate::{CanonicalDot, Decompose, Fold, Fuse, MergeScans, Pass, Simplify, StripMarks};
+use crate::{CanonicalDot, Decompose, Fold, Fuse, MergeScans, Pass, PatchDot, Simplify, StripMarks};
 use gradc_ir::{Graph, Op, ScanOp, rebuild};
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ const TIDY: &[&dyn Pass] = &[
     &MergeScans,
     &EachBody(Simplify),
     &EachBody(Decompose),
+    &EachBody(PatchDot),
     &EachBody(CanonicalDot),
 ];
 
@@ -26,6 +27,7 @@ const FULL: &[&dyn Pass] = &[
     &MergeScans,
     &EachBody(Simplify),
     &EachBody(Decompose),
+    &EachBody(PatchDot),
     &EachBody(CanonicalDot),
     &EachBody(Simplify),
     &EachBody(Fold),

@@ -3,20 +3,30 @@
 use std::ops::Range;
 
 use super::Conv;
-use super::patches::Patches;
+use super::patches::{Patches, Runs};
 use super::shape::{Part, Shape};
 use super::source::Fill;
 use crate::element::Shared;
 use crate::gemm::block::{Block, Reading, scratch_elements};
-use crate::gemm::pack::copy_row;
+use crate::gemm::pack::{Strided, copy_row};
 use crate::gemm::part_of;
 use crate::simd::{Kernel, Vector};
 use crate::{ConvForm, Element, Epilogue, Team, Tier};
 
 /// Images with fewer positions than this are computed side by side, so that few tiles have idle lanes.
 const FEW_POSITIONS: usize = 144;
+/// Few enough rows for all tiles to read patches where they are.
+const FEW_ROWS: usize = 32;
+/// Images of up to this size are read where they are by any number of rows.
+const IN_PLACE_BYTES: usize = 64 << 10;
 /// Positions of images that are computed side by side.
 const SIDE_BY_SIDE: usize = 768;
+/// Rows of a tile.
+const TILE_ROWS: usize = 8;
+/// About what a tile takes for a row of patches.
+const TILE_CYCLES: usize = 24;
+/// About what packing takes for the columns of a tile in a row of patches.
+const PACKING_CYCLES: usize = 14;
 /// Multiplications worth a thread of their own.
 const CHUNK_WORK: usize = 200_000;
 
@@ -32,6 +42,8 @@ pub struct Layout {
     /// Whether the weights are reordered.
     reorders: bool,
     offsets: usize,
+    /// Offsets of the taps of all channels.
+    rows: usize,
     /// Where the taps are in the kernel.
     places: usize,
     weights: usize,
@@ -70,6 +82,7 @@ impl Layout {
         let own_each = own_each.next_multiple_of(64);
         let filled = if shape.source.in_place.is_some() { 0 } else { images * shape.all_channels() };
         let offsets = take(taps * size_of::<usize>());
+        let rows = take(shape.channels * taps * size_of::<usize>());
         let places = take(taps * size_of::<usize>());
         let all_weights = shape.groups * shape.rows * shape.channels * taps;
         let weights = take(if reorders { all_weights * element } else { 0 });
@@ -83,6 +96,7 @@ impl Layout {
             direct,
             reorders,
             offsets,
+            rows,
             places,
             weights,
             planes,
@@ -126,6 +140,15 @@ impl<T: Element> Implicit<'_, T> {
                     *offsets.add(part.first_tap + tap) = shape.tap_offset(&part, tap);
                     *places.add(part.first_tap + tap) = (t0 * conv.kernel[1] + t1) * conv.kernel[2] + t2;
                 }
+                if self.in_runs(&part) {
+                    let mut row = self.rows(&part);
+                    for channel in 0..shape.channels {
+                        for tap in 0..part.tap_count() {
+                            *row = channel * shape.source.channel + *offsets.add(part.first_tap + tap);
+                            row = row.add(1);
+                        }
+                    }
+                }
             }
             if self.layout.reorders {
                 self.reorder();
@@ -156,6 +179,22 @@ impl<T: Element> Implicit<'_, T> {
 
     fn at<P>(&self, offset: usize) -> *mut P {
         self.scratch.wrapping_add(offset).cast()
+    }
+
+    /// Where the offsets of a part's taps of all channels are.
+    fn rows(&self, part: &Part) -> *mut usize {
+        self.at::<usize>(self.layout.rows).wrapping_add(self.shape.channels * part.first_tap)
+    }
+
+    /// Whether a part's patches are read where they are: lanes that are idle at the ends of runs cost less than packing.
+    fn in_runs(&self, part: &Part) -> bool {
+        if self.layout.side_by_side {
+            return false;
+        }
+        let (run, lanes) = (part.run(&self.shape.source), 64 / size_of::<T>());
+        let tiles = self.shape.rows.div_ceil(TILE_ROWS);
+        let idle = (run.next_multiple_of(lanes) - run) * tiles * TILE_CYCLES;
+        idle <= run * PACKING_CYCLES
     }
 
     /// Runs `task` for every number below `count`, in chunks that are worth it, if each costs about `work`.
@@ -304,7 +343,23 @@ impl<T: Element> Implicit<'_, T> {
                 place: (images.start + image, group * shape.rows),
                 scratch: self.at::<T>(layout.own).add(worker * layout.own_each),
             };
-            T::dispatch(self.tier, &block);
+            if !self.in_runs(part) {
+                T::dispatch(self.tier, &block);
+            } else if taps == 1 && patches.positions[..2] == [1, 1] {
+                let b = Strided { data: data.add(*offsets), row: source.channel as isize, column: 1 };
+                let reading = if shape.rows <= TILE_ROWS {
+                    Reading::InPlaceByFew
+                } else if shape.rows <= FEW_ROWS || k * part.columns() * size_of::<T>() <= IN_PLACE_BYTES {
+                    Reading::InPlace
+                } else {
+                    Reading::CopiedOnTheWay
+                };
+                T::dispatch(self.tier, &block.reading(&b, reading));
+            } else {
+                let b = Runs { patches, rows: self.rows(part) };
+                let reading = if shape.rows <= TILE_ROWS { Reading::InPlaceByFew } else { Reading::InPlace };
+                T::dispatch(self.tier, &block.reading(&b, reading));
+            }
         }
     }
 

@@ -5,6 +5,7 @@ mod generic;
 mod implicit;
 mod patches;
 mod shape;
+mod sliding;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ mod winograd;
 use depthwise::Depthwise;
 use implicit::Implicit;
 use shape::Shape;
+use sliding::Sliding;
 use weights::Weights;
 use winograd::{Problem, Winograd};
 
@@ -74,6 +76,9 @@ impl Conv {
             return 0;
         }
         if self.is_depthwise() {
+            if let Some(problem) = sliding::Problem::new(self, form) {
+                return problem.scratch_bytes::<T>();
+            }
             return depthwise::Layout::new::<T>(&Shape::new(self, form), threads).total;
         }
         if let Some(problem) = Problem::new::<T>(self, form) {
@@ -168,6 +173,11 @@ impl Conv {
             }
             let scratch = scratch.add(scratch.align_offset(64));
             if self.is_depthwise() {
+                if let Some(problem) = sliding::Problem::new(self, form) {
+                    let zeros = scratch.cast();
+                    let job = Sliding { problem, tier, team, first, second, result, epilogue, zeros };
+                    return job.run();
+                }
                 let shape = Shape::new(self, form);
                 let layout = depthwise::Layout::new::<T>(&shape, team.threads());
                 let job = Depthwise { shape, layout, tier, team, first, second, result, epilogue, scratch };

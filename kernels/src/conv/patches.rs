@@ -129,6 +129,48 @@ impl<T: Element> Panels<T> for Patches<T> {
     }
 }
 
+/// Patches whose rows are read where they are, one run of adjacent columns at a time.
+#[derive(Clone, Copy)]
+pub struct Runs<T> {
+    /// The patches.
+    pub patches: Patches<T>,
+    /// The offset of each row from a column's place in row 0's channel, which is at no offset.
+    pub rows: *const usize,
+}
+
+impl<T: Element> Panels<T> for Runs<T> {
+    #[inline(always)]
+    unsafe fn pack<V: Vector<Item = T>>(
+        &self,
+        column: usize,
+        width: usize,
+        padded: usize,
+        first: usize,
+        rows: usize,
+        out: *mut T,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { self.patches.pack::<V>(column, width, padded, first, rows, out) }
+    }
+
+    #[inline(always)]
+    fn in_place(&self, _row: usize, column: usize) -> Option<(*const T, isize)> {
+        let mut place = 0;
+        self.patches.runs(column, 1, |_, start| place = start);
+        Some((self.patches.data.wrapping_add(place), 0))
+    }
+
+    #[inline(always)]
+    fn offsets(&self) -> Option<*const usize> {
+        Some(self.rows)
+    }
+
+    #[inline(always)]
+    fn together(&self, column: usize) -> usize {
+        self.patches.positions[2] - column % self.patches.positions[2]
+    }
+}
+
 /// The transpose: rows are (image, position), columns are (channel, tap).
 #[derive(Clone, Copy)]
 pub struct Transposed<T>(pub Patches<T>);

@@ -206,6 +206,18 @@ impl Part {
         self.positions.iter().product()
     }
 
+    /// How many positions follow each other in a source without a gap.
+    pub fn run(&self, source: &Source) -> usize {
+        let ([p0, p1, p2], strides) = (self.positions, source.strides);
+        if p1 > 1 && strides[1] != p2 {
+            p2
+        } else if p0 > 1 && strides[0] != p1 * p2 {
+            p1 * p2
+        } else {
+            p0 * p1 * p2
+        }
+    }
+
     /// A tap in terms of the whole kernel.
     pub fn tap(&self, tap: usize) -> [usize; 3] {
         let at = [tap / (self.taps[1] * self.taps[2]), tap / self.taps[2] % self.taps[1], tap % self.taps[2]];

@@ -103,6 +103,32 @@ impl<T: crate::Element, P: Panels<T>> Kernel<T> for &Block<'_, T, P> {
     }
 }
 
+impl<'a, T, P> Block<'a, T, P> {
+    /// The same block with another B.
+    pub fn reading<Q>(self, b: &'a Q, reading: Reading) -> Block<'a, T, Q> {
+        let Block { rows, columns, k, a, a_row, a_column, pack_a, streams, c, c_row, .. } = self;
+        let Block { accumulate, epilogue, place, scratch, .. } = self;
+        Block {
+            rows,
+            columns,
+            k,
+            a,
+            a_row,
+            a_column,
+            pack_a,
+            b,
+            reading,
+            streams,
+            c,
+            c_row,
+            accumulate,
+            epilogue,
+            place,
+            scratch,
+        }
+    }
+}
+
 impl<T: crate::Element, P: Panels<T>> Block<'_, T, P> {
     #[inline(always)]
     unsafe fn run<V: Vector<Item = T>>(&self) {
@@ -151,7 +177,11 @@ impl<T: crate::Element, P: Panels<T>> Block<'_, T, P> {
             // Without a panel, few rows may take wider tiles.
             let single = self.reading.is_in_place() && rows <= V::ROWS;
             let most = if single { V::TILES[rows - 1].len() } else { V::VECTORS };
-            let vectors = left.div_ceil(V::LANES).min(most);
+            let vectors = match left.div_ceil(V::LANES) {
+                // Two halves rather than a whole panel and a narrow one.
+                all if self.b.offsets().is_some() && all > most && all < 2 * most => all.div_ceil(2),
+                all => all.min(most),
+            };
             let width = left.min(vectors * V::LANES);
             // SAFETY: the caller's promise.
             unsafe { self.panel::<V>(row, rows, first, k, column, width, vectors) };
@@ -217,6 +247,7 @@ impl<T: crate::Element, P: Panels<T>> Block<'_, T, P> {
                     a_column,
                     b,
                     b_row,
+                    b_offsets: self.b.offsets().map_or(std::ptr::null(), |offsets| offsets.add(first)),
                     b_padded: !(own || copying),
                     b_copy: if copying { packed } else { std::ptr::null_mut() },
                     c: self.c.add(start * self.c_row + column),

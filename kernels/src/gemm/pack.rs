@@ -24,6 +24,12 @@ pub trait Panels<T> {
     /// Where the element at (`row`, `column`) is and how far the next row is, if columns are adjacent in memory.
     fn in_place(&self, row: usize, column: usize) -> Option<(*const T, isize)>;
 
+    /// Where rows do not follow at one distance: the offset of each row from what [`Panels::in_place`] gives.
+    #[inline(always)]
+    fn offsets(&self) -> Option<*const usize> {
+        None
+    }
+
     /// How many columns from `column` on [`Panels::in_place`] reaches.
     #[inline(always)]
     fn together(&self, _column: usize) -> usize {

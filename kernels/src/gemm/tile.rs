@@ -17,6 +17,8 @@ pub struct Tile<T> {
     pub b: *const T,
     /// From one row of B to the next.
     pub b_row: isize,
+    /// If not null, the offset of each row of B, instead of `b_row`; such a B is neither padded nor copied.
+    pub b_offsets: *const usize,
     /// Whether B may be read beyond the last column in use, to the end of its vector.
     pub b_padded: bool,
     /// If not null, receives the rows of B as they are read, padded with zeros to `N` vectors.
@@ -81,7 +83,13 @@ pub unsafe fn compute<V: Vector, const R: usize, const N: usize>(tile: &Tile<V::
     // SAFETY: the caller's promise.
     unsafe {
         let mask = V::mask(tile.tail);
-        let sums = if !tile.b_copy.is_null() {
+        let sums = if !tile.b_offsets.is_null() {
+            if tile.tail == V::LANES {
+                gathered::<V, R, N, false>(tile, mask)
+            } else {
+                gathered::<V, R, N, true>(tile, mask)
+            }
+        } else if !tile.b_copy.is_null() {
             sums::<V, R, N, true, true>(tile, mask)
         } else if tile.b_padded || tile.tail == V::LANES {
             sums::<V, R, N, false, false>(tile, mask)
@@ -148,6 +156,35 @@ unsafe fn sums<V: Vector, const R: usize, const N: usize, const MASKED: bool, co
             if COPY {
                 copy = copy.add(N * V::LANES);
             }
+        }
+        sums
+    }
+}
+
+/// As [`sums`], for rows of B at any offsets.
+#[inline(always)]
+unsafe fn gathered<V: Vector, const R: usize, const N: usize, const MASKED: bool>(
+    tile: &Tile<V::Item>,
+    mask: V::Mask,
+) -> [[V; N]; R] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [[V::zero(); N]; R];
+        let mut a = tile.a;
+        for k in 0..tile.k {
+            let b = tile.b.add(*tile.b_offsets.add(k));
+            let mut row = [V::zero(); N];
+            for (j, vector) in row.iter_mut().enumerate() {
+                let b = b.add(j * V::LANES);
+                *vector = if MASKED && j + 1 == N { V::load_masked(b, mask) } else { V::load(b) };
+            }
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let factor = V::splat(*a.offset(i as isize * tile.a_row));
+                for (sum, &vector) in sums.iter_mut().zip(&row) {
+                    *sum = factor.multiply_add(vector, *sum);
+                }
+            }
+            a = a.offset(tile.a_column);
         }
         sums
     }

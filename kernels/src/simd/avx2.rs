@@ -38,7 +38,7 @@ static WORDS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 
 
 macro_rules! vector {
     ($name:ident, $item:ty, $lanes:literal, $zero:ident, $splat:ident, $load:ident, $store:ident,
-     $maskload:ident, $maskstore:ident, $fma:ident, $add:ident, $sum:ident) => {
+     $maskload:ident, $maskstore:ident, $fma:ident, $add:ident, $sum:ident, $even:ident) => {
         impl Vector for $name {
             type Item = $item;
             type Mask = __m256i;
@@ -96,12 +96,12 @@ macro_rules! vector {
                 unsafe { $sum(self.0) }
             }
             #[inline(always)]
-            unsafe fn load_even(from: *const $item) -> Self {
-                let mut lanes = [0.0; $lanes];
-                for (index, lane) in lanes.iter_mut().enumerate() {
-                    *lane = unsafe { *from.add(2 * index) };
-                }
-                unsafe { Self::load(lanes.as_ptr()) }
+            unsafe fn load_between(from: *const $item, first: usize, end: usize) -> Self {
+                unsafe { $name($maskload(from, _mm256_andnot_si256(Self::mask(first), Self::mask(end)))) }
+            }
+            #[inline(always)]
+            unsafe fn even(low: Self, high: Self) -> Self {
+                unsafe { $even(low, high) }
             }
         }
     };
@@ -119,7 +119,8 @@ vector!(
     _mm256_maskstore_ps,
     _mm256_fmadd_ps,
     _mm256_add_ps,
-    sum_f32
+    sum_f32,
+    even_f32
 );
 vector!(
     F64x4,
@@ -133,7 +134,8 @@ vector!(
     _mm256_maskstore_pd,
     _mm256_fmadd_pd,
     _mm256_add_pd,
-    sum_f64
+    sum_f64,
+    even_f64
 );
 
 #[inline(always)]
@@ -151,4 +153,17 @@ unsafe fn sum_f64(lanes: __m256d) -> f64 {
         let two = _mm_add_pd(_mm256_castpd256_pd128(lanes), _mm256_extractf128_pd::<1>(lanes));
         _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))
     }
+}
+
+#[inline(always)]
+unsafe fn even_f32(low: F32x8, high: F32x8) -> F32x8 {
+    unsafe {
+        let mixed = _mm256_castps_pd(_mm256_shuffle_ps::<0x88>(low.0, high.0));
+        F32x8(_mm256_castpd_ps(_mm256_permute4x64_pd::<0xd8>(mixed)))
+    }
+}
+
+#[inline(always)]
+unsafe fn even_f64(low: F64x4, high: F64x4) -> F64x4 {
+    unsafe { F64x4(_mm256_permute4x64_pd::<0xd8>(_mm256_unpacklo_pd(low.0, high.0))) }
 }

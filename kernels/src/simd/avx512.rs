@@ -94,9 +94,13 @@ macro_rules! vector {
                 unsafe { $sum(self.0) }
             }
             #[inline(always)]
-            unsafe fn load_even(from: *const $item) -> Self {
-                let even: unsafe fn(*const $item) -> Self = $even;
-                unsafe { even(from) }
+            unsafe fn load_between(from: *const $item, first: usize, end: usize) -> Self {
+                unsafe { $name($maskz_load(Self::mask(end) & !Self::mask(first), from)) }
+            }
+            #[inline(always)]
+            unsafe fn even(low: Self, high: Self) -> Self {
+                let even: unsafe fn(Self, Self) -> Self = $even;
+                unsafe { even(low, high) }
             }
         }
     };
@@ -136,21 +140,17 @@ vector!(
 );
 
 #[inline(always)]
-unsafe fn even_f32(from: *const f32) -> F32x16 {
+unsafe fn even_f32(low: F32x16, high: F32x16) -> F32x16 {
     unsafe {
         let index = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-        let low = _mm512_loadu_ps(from);
-        let high = _mm512_maskz_loadu_ps(0x7fff, from.add(16));
-        F32x16(_mm512_permutex2var_ps(low, index, high))
+        F32x16(_mm512_permutex2var_ps(low.0, index, high.0))
     }
 }
 
 #[inline(always)]
-unsafe fn even_f64(from: *const f64) -> F64x8 {
+unsafe fn even_f64(low: F64x8, high: F64x8) -> F64x8 {
     unsafe {
         let index = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14);
-        let low = _mm512_loadu_pd(from);
-        let high = _mm512_maskz_loadu_pd(0x7f, from.add(8));
-        F64x8(_mm512_permutex2var_pd(low, index, high))
+        F64x8(_mm512_permutex2var_pd(low.0, index, high.0))
     }
 }

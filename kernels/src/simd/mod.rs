@@ -43,8 +43,30 @@ pub trait Vector: Copy + 'static {
     unsafe fn add(self, other: Self) -> Self;
     /// The sum of the lanes, in a fixed order.
     unsafe fn sum(self) -> Self::Item;
+    /// Loads the lanes from `first` up to before `end`, `first <= end <= LANES`, and zeros elsewhere.
+    unsafe fn load_between(from: *const Self::Item, first: usize, end: usize) -> Self;
+    /// Every second lane of two vectors, beginning with the first.
+    unsafe fn even(low: Self, high: Self) -> Self;
     /// Every second element of the `2 * LANES - 1` at `from`, beginning with the first.
-    unsafe fn load_even(from: *const Self::Item) -> Self;
+    #[inline(always)]
+    unsafe fn load_even(from: *const Self::Item) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let high = Self::load_masked(from.add(Self::LANES), Self::mask(Self::LANES - 1));
+            Self::even(Self::load(from), high)
+        }
+    }
+    /// As `load_even`, with zeros for the elements before `first` and from `end` on, which are not read.
+    #[inline(always)]
+    unsafe fn load_even_between(from: *const Self::Item, first: usize, end: usize) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (all, end) = (Self::LANES, end.min(2 * Self::LANES - 1).max(first));
+            let low = Self::load_between(from, first.min(all), end.min(all));
+            let high = Self::load_between(from.wrapping_add(all), first.max(all) - all, end.max(all) - all);
+            Self::even(low, high)
+        }
+    }
 }
 
 /// Code to be compiled for every instruction set. `call` must be `#[inline(always)]`.

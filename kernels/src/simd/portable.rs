@@ -92,8 +92,17 @@ macro_rules! vector {
                 self.0.into_iter().sum()
             }
             #[inline(always)]
-            unsafe fn load_even(from: *const $item) -> Self {
-                Array(std::array::from_fn(|lane| unsafe { *from.add(2 * lane) }))
+            unsafe fn load_between(from: *const $item, first: usize, end: usize) -> Self {
+                Array(std::array::from_fn(|lane| {
+                    if lane >= first && lane < end { unsafe { *from.add(lane) } } else { 0.0 }
+                }))
+            }
+            #[inline(always)]
+            unsafe fn even(low: Self, high: Self) -> Self {
+                Array(std::array::from_fn(|lane| {
+                    let lane = 2 * lane;
+                    if lane < $lanes { low.0[lane] } else { high.0[lane - $lanes] }
+                }))
             }
         }
     };

@@ -258,6 +258,7 @@ impl<T: Element> Results<'_, '_, T> {
                             a_column: 1,
                             b: weights.add(column),
                             b_row: layout.width as isize,
+                            b_offsets: std::ptr::null(),
                             b_padded: true,
                             b_copy: std::ptr::null_mut(),
                             c: to.add(window * layout.width + column),
