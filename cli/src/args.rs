@@ -329,6 +329,24 @@ pub struct GoalArguments {
     pub straight_through: Vec<String>,
 }
 
+/// Derivatives that are more than one gradient.
+#[derive(Args, Debug, Clone, Default)]
+pub struct DerivativeArguments {
+    /// Differentiate every element of this tensor, in place of a target: the arrays are Jacobians, of its shape followed by
+    /// that of what it is differentiated by
+    #[arg(
+        long,
+        value_name = "OUT",
+        conflicts_with_all = ["target", "seed_grad", "loss", "hvp"],
+        help_heading = "Gradient"
+    )]
+    pub jacobian: Option<String>,
+    /// Compute the product of the target's Hessian with this direction too, such as --hvp x=@v.npy; tensors that are
+    /// not given one do not move. May be repeated
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Gradient")]
+    pub hvp: Vec<String>,
+}
+
 /// Where results go.
 #[derive(Args, Debug, Clone, Default)]
 pub struct SaveArguments {

@@ -1,6 +1,8 @@
 //! From arguments to a compiled model and a session whose inputs are set.
 
-use crate::args::{BuildArguments, GoalArguments, ModelArguments, NanArguments, NanCheck};
+use crate::args::{
+    BuildArguments, DerivativeArguments, GoalArguments, ModelArguments, NanArguments, NanCheck,
+};
 use crate::arrays;
 use crate::failure::{Failure, Result};
 use crate::inputs::Inputs;
@@ -82,6 +84,18 @@ pub fn set_inputs(
     let compiled: CompiledModel = session.model().clone();
     let silent = Terminal::silent();
     let declared = model.inputs();
+    for (name, _) in &goal.values {
+        if let Some(tensor) = name.strip_prefix("direction:")
+            && !compiled.inputs().iter().any(|input| input.name == *name)
+        {
+            let names: Vec<String> =
+                compiled.gradients().iter().map(|info| Escaped(&info.name).to_string()).collect();
+            return Err(Failure::usage(
+                format!("{} has a direction, but nothing is differentiated by it", Quoted(tensor)),
+                format!("name it in --wrt too; now there are {}", some_of(&names, 8)),
+            ));
+        }
+    }
     for info in compiled.inputs() {
         let value = match &info.role {
             Role::Input => {
@@ -90,7 +104,7 @@ pub fn set_inputs(
                 inputs.value(&info.name, &info.ty, declared, terminal)?
             }
             Role::Weight | Role::Factor | Role::Moment(_) => None,
-            Role::Seed(output) | Role::Target(output) => {
+            Role::Seed(output) | Role::Target(output) | Role::Direction(output) => {
                 let given = goal.values.iter().find(|(name, _)| *name == info.name);
                 match given {
                     Some((_, value)) => {
@@ -151,6 +165,10 @@ pub struct Goal {
     pub wrt: Option<Wrt>,
     /// What is differentiated as if it did not round.
     pub straight_through: Vec<String>,
+    /// The tensor whose Jacobian is wanted in place of a gradient.
+    pub jacobian: Option<String>,
+    /// Whether products with the Hessian are wanted.
+    pub hessian_product: bool,
 }
 
 impl Goal {
@@ -165,7 +183,7 @@ impl Goal {
             });
         }
         for text in &arguments.seed_grad {
-            let (name, value) = split_tensor(text, &tensors)?;
+            let (name, value) = split_tensor(text, &tensors, "--seed-grad logits=@v.npy")?;
             goal.seed(name, Value::parse(value, limits)?);
         }
         if let Some(loss) = &arguments.loss {
@@ -187,6 +205,23 @@ impl Goal {
         Ok(goal)
     }
 
+    /// Adds derivatives that are more than a gradient.
+    pub fn with(mut self, model: &Model, arguments: &DerivativeArguments, limits: &Limits) -> Result<Goal> {
+        let tensors = tensor_names(model);
+        self.jacobian = arguments.jacobian.clone();
+        for text in &arguments.hvp {
+            let (name, value) = split_tensor(text, &tensors, "--hvp x=@v.npy")?;
+            self.hessian_product = true;
+            self.values.push((format!("direction:{name}"), Value::parse(value, limits)?));
+        }
+        Ok(self)
+    }
+
+    /// Whether nothing is differentiated, as far as arguments say.
+    pub fn is_empty(&self) -> bool {
+        self.targets.is_empty() && self.jacobian.is_none()
+    }
+
     /// Adds a weighting of an output.
     pub fn seed(&mut self, output: &str, value: Value) {
         self.targets.push(Target::seed(output));
@@ -199,6 +234,12 @@ impl Goal {
             compile = compile.target(target.clone());
         }
         compile = compile.straight_through(&self.straight_through);
+        if let Some(output) = &self.jacobian {
+            compile = compile.jacobian(output);
+        }
+        if self.hessian_product {
+            compile = compile.hessian_product();
+        }
         match &self.wrt {
             Some(wrt) => compile.wrt(wrt.clone()),
             None => compile,
@@ -274,10 +315,10 @@ pub fn has_tensor(model: &Model, name: &str) -> bool {
 }
 
 /// Splits `TENSOR=VALUE`; names may hold `=`.
-fn split_tensor<'a>(text: &'a str, tensors: &BTreeSet<String>) -> Result<(&'a str, &'a str)> {
+fn split_tensor<'a>(text: &'a str, tensors: &BTreeSet<String>, example: &str) -> Result<(&'a str, &'a str)> {
     let splits = text.match_indices('=').map(|(position, _)| (&text[..position], &text[position + 1..]));
     let known = splits.clone().rfind(|(name, _)| tensors.contains(*name));
     known.or_else(|| splits.clone().next()).ok_or_else(|| {
-        Failure::usage(format!("{} is not OUT=VALUE", Quoted(text)), "such as --seed-grad logits=@v.npy")
+        Failure::usage(format!("{} is not NAME=VALUE", Quoted(text)), format!("such as {example}"))
     })
 }

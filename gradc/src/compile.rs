@@ -2,9 +2,10 @@
 
 use crate::catalog::Catalog;
 use crate::compiled::{InputInfo, Names, Role, Shared, Store, TensorInfo, Warning};
+use crate::derivatives::{self, Products};
 use crate::engine::{Function, Settings};
-use crate::goal::{self, Goal};
-use crate::selection::{Selected, Selection};
+use crate::goal;
+use crate::selection::Selection;
 use crate::train::{self, Training};
 use crate::{CompiledModel, Error, Model, Optimizer, Plan, Result, Target, Times, Wrt, names, straight};
 use gradc_frontend_onnx::error::Quoted;
@@ -38,6 +39,8 @@ pub struct Compile<'a> {
     settings: Settings,
     observer: Option<Observer<'a>>,
     optimizer: Option<Optimizer>,
+    jacobian: Option<String>,
+    hessian_product: bool,
 }
 
 impl<'a> Compile<'a> {
@@ -61,6 +64,8 @@ impl<'a> Compile<'a> {
             },
             observer: None,
             optimizer: None,
+            jacobian: None,
+            hessian_product: false,
         }
     }
 
@@ -116,6 +121,22 @@ impl<'a> Compile<'a> {
     /// names of nodes. No value changes. What a type of few bits cannot hold, and was limited, has the gradient 0.
     pub fn straight_through<S: Into<String>>(mut self, operators: impl IntoIterator<Item = S>) -> Self {
         self.lower.straight_through.extend(operators.into_iter().map(Into::into));
+        self
+    }
+
+    /// Differentiates every element of this tensor in place of a target: what [`crate::Session::grad`] tells is then
+    /// the Jacobian, of the tensor's shape followed by that of what it is differentiated by. It is computed row by row,
+    /// or column by column where these are fewer, in one function that runs the model once.
+    pub fn jacobian(mut self, output: impl Into<String>) -> Self {
+        self.jacobian = Some(output.into());
+        self
+    }
+
+    /// Computes, with the gradients, the product of the target's Hessian with a direction, in one function: the direction
+    /// of each tensor is an input of its type called `direction:NAME`, zeros until it is set;
+    /// [`crate::Session::hessian_product`] tells the results.
+    pub fn hessian_product(mut self) -> Self {
+        self.hessian_product = true;
         self
     }
 
@@ -219,24 +240,39 @@ impl<'a> Compile<'a> {
         let lowered_at = Instant::now();
 
         let outputs = self.output_values(&lowered)?;
-        let wants_goal = !self.forward_only || !self.targets.is_empty();
+        let wants_goal = self.jacobian.is_none() && (!self.forward_only || !self.targets.is_empty());
         let goal = wants_goal.then(|| goal::build(&lowered, &self.targets, &catalog)).transpose()?;
         let mut warnings: Vec<Warning> =
             lowered.notes.iter().map(|note| Warning { message: note.clone() }).collect();
         let forward = lowered.builder.len();
-        let gradients = match &goal {
-            Some(goal) if !self.forward_only => {
-                differentiate(&lowered, goal, selection.resolve(&lowered, &catalog)?, &mut warnings)?
+        let found = match (&goal, &self.jacobian) {
+            _ if self.forward_only => Vec::new(),
+            (Some(goal), _) => derivatives::gradients(
+                &lowered,
+                goal,
+                &selection.resolve(&lowered, &catalog)?,
+                &mut warnings,
+            )?,
+            (None, Some(output)) => {
+                let output = goal::tensor(&lowered, output, &catalog)?;
+                let selected = selection.resolve(&lowered, &catalog)?;
+                derivatives::jacobians(&lowered, output, self.target_text(), &selected, &mut warnings)?
             }
-            Some(_) | None => Vec::new(),
+            (None, None) => Vec::new(),
         };
         let known = lowered.inputs.len() + goal.as_ref().map_or(0, |goal| goal.inputs.len());
+        let mut products = Products::default();
+        if self.hessian_product && !self.forward_only {
+            products = Products::build(&lowered, &found, &mut warnings)?;
+        }
         let (gradients, training) = match self.optimizer {
             Some(optimizer) if !self.forward_only => {
+                let gradients: Vec<(String, Value)> =
+                    found.into_iter().map(|found| (found.name, found.gradient)).collect();
                 let parameters = train::parameters(&lowered, &gradients)?;
                 (Vec::new(), Some(Training::build(&lowered.builder, optimizer, &parameters, known)?))
             }
-            Some(_) | None => (gradients, None),
+            Some(_) | None => (found.into_iter().map(|found| (found.name, found.gradient)).collect(), None),
         };
         let Lowered { builder, inputs: lowered_inputs, fixed, dims, values: named, codes, .. } = lowered;
         let mut inputs = Vec::new();
@@ -257,14 +293,16 @@ impl<'a> Compile<'a> {
             None => (None, Vec::new(), Vec::new()),
         };
         inputs.extend(moments);
+        inputs.extend(products.inputs);
         stores.resize_with(inputs.len(), || None);
         let value = goal.as_ref().map(|goal| builder.ty(goal.value));
         let info =
             |(name, value): &(String, Value)| TensorInfo { name: name.clone(), ty: builder.ty(*value) };
         let output_infos: Vec<TensorInfo> = outputs.iter().map(info).collect();
         let gradient_infos: Vec<TensorInfo> = gradients.iter().map(info).collect();
+        let product_infos: Vec<TensorInfo> = products.values.iter().map(info).collect();
         let results: Vec<Value> = (goal.as_ref().map(|goal| goal.value).into_iter())
-            .chain(outputs.iter().chain(&gradients).map(|&(_, value)| value))
+            .chain(outputs.iter().chain(&gradients).chain(&products.values).map(|&(_, value)| value))
             .chain(updates)
             .collect();
         let (graph, renamed) = builder.finish_renamed(&results);
@@ -274,6 +312,7 @@ impl<'a> Compile<'a> {
         tensors.sort();
         let names = Names { tensors, forward: renamed[..forward].iter().flatten().max().copied() };
         let differentiated_at = Instant::now();
+        let target = goal.map_or_else(|| self.target_text(), |goal| goal.text);
 
         let mut observer = self.observer.take();
         let full = Function::new(graph, &self.settings, |report, graph| {
@@ -298,6 +337,7 @@ impl<'a> Compile<'a> {
             outputs: output_infos,
             codes,
             gradients: gradient_infos,
+            products: product_infos,
             training,
             team: Arc::new(Team::new(self.settings.threads)),
             settings: self.settings,
@@ -308,9 +348,14 @@ impl<'a> Compile<'a> {
             warnings,
             fixed,
             dims,
-            target: goal.map_or_else(String::new, |goal| goal.text),
+            target,
         };
         Ok(CompiledModel { shared: Arc::new(shared) })
+    }
+
+    /// What is differentiated where that is no number.
+    fn target_text(&self) -> String {
+        self.jacobian.clone().unwrap_or_default()
     }
 
     /// The tensors that are needed, where that is less than all outputs and all of them are known.
@@ -338,6 +383,12 @@ impl<'a> Compile<'a> {
                 "choose f64, f32, f16 or bf16",
             ));
         }
+        derivatives::check(
+            self.jacobian.is_some(),
+            self.hessian_product,
+            !self.targets.is_empty(),
+            self.optimizer.is_some(),
+        )?;
         straight::check(self.model, &self.lower.straight_through)?;
         let known = gradc_passes::names();
         match self.settings.passes.without.iter().find(|name| !known.contains(&name.as_str())) {
@@ -418,54 +469,6 @@ impl<'a> Compile<'a> {
             Some(_) | None => Ok(()),
         }
     }
-}
-
-/// The gradients of the goal, by the names of the tensors.
-fn differentiate(
-    lowered: &Lowered,
-    goal: &Goal,
-    selected: Vec<Selected>,
-    warnings: &mut Vec<Warning>,
-) -> Result<Vec<(String, Value)>> {
-    let builder = &lowered.builder;
-    let wrt: Vec<Value> = selected.iter().map(|selected| selected.value).collect();
-    let found = vjp(builder, &goal.seeds, &wrt).map_err(Error::internal)?;
-    let has_path = |found: &Gradient| !matches!(found, Gradient::NoPath { .. });
-    let any_path = found.iter().any(has_path);
-    let mut gradients = Vec::new();
-    for (tensor, gradient) in selected.iter().zip(&found) {
-        let name = &tensor.info.name;
-        let value = match gradient {
-            Gradient::Value(value) => *value,
-            Gradient::Zero { value, ended_at } => {
-                let at = ended_at.first().map_or_else(String::new, |&node| straight::at_node(builder, node));
-                let passing = straight::suggested(&straight::named_nodes(builder, ended_at));
-                let passing = passing.map_or_else(String::new, |flag| format!("; {flag} lets it pass"));
-                warnings.push(Warning {
-                    message: format!("the gradient of {} is zero by definition{at}{passing}", Quoted(name)),
-                });
-                *value
-            }
-            // What the target does not depend on at all has a gradient that is 0, without doubt.
-            Gradient::NoPath { ended_at } if !any_path || (tensor.explicit && !ended_at.is_empty()) => {
-                let with_path = selected.iter().zip(&found).filter(|(_, found)| has_path(found));
-                let ended_at = straight::named_nodes(builder, ended_at);
-                return Err(Error::NoPath {
-                    target: goal.text.clone(),
-                    name: name.clone(),
-                    ended_at,
-                    with_path: with_path.map(|(tensor, _)| tensor.info.name.clone()).collect(),
-                });
-            }
-            Gradient::NoPath { .. } => {
-                let (name, target) = (Quoted(name), Quoted(&goal.text));
-                warnings.push(Warning { message: format!("{target} does not depend on {name}: zeros") });
-                builder.splat(&tensor.info.ty, 0.0).value()
-            }
-        };
-        gradients.push((name.clone(), value));
-    }
-    Ok(gradients)
 }
 
 /// The gradients that a node of the model asks for. What the target does not depend on has the gradient 0.

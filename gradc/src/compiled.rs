@@ -26,7 +26,7 @@ pub struct TensorInfo {
 /// An input of a compiled model.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct InputInfo {
-    /// What it is called: the name in the model, or `seed:NAME` and `target:NAME`.
+    /// What it is called: the name in the model, or `seed:NAME`, `target:NAME` and `direction:NAME`.
     pub name: String,
     /// Its type.
     pub ty: TensorType,
@@ -49,6 +49,8 @@ pub enum Role {
     Factor,
     /// What the optimizer remembers of this parameter; it begins with zeros.
     Moment(String),
+    /// How this tensor moves; see [`Compile::hessian_product`](crate::Compile::hessian_product). Zeros until it is set.
+    Direction(String),
 }
 
 /// Something that is right but may surprise.
@@ -116,10 +118,12 @@ pub(crate) struct Shared {
     /// The element types that the codes of inputs and outputs stand for.
     pub codes: BTreeMap<String, DataType>,
     pub gradients: Vec<TensorInfo>,
+    /// Products of the Hessian with directions.
+    pub products: Vec<TensorInfo>,
     /// How steps of training are made, where that was compiled.
     pub training: Option<Training>,
     pub settings: Settings,
-    /// All results, in the order: target, outputs, gradients, updates.
+    /// All results, in the order: target, outputs, gradients, products, updates.
     pub full: Function,
     /// Those without gradients, compiled when first wanted.
     pub forward: OnceLock<Result<Function>>,
@@ -151,19 +155,33 @@ impl Shared {
         Ok(usize::from(self.value.is_some()) + self.outputs.len() + position)
     }
 
+    /// The position among the results of a product with the Hessian.
+    pub fn product(&self, name: &str) -> Result<usize> {
+        if self.products.is_empty() {
+            let what = "no products with the Hessian were compiled";
+            return Err(Error::option(what, "compile with Compile::hessian_product"));
+        }
+        let position = self.products.iter().position(|product| product.name == name);
+        let position = position.ok_or_else(|| unknown_result("Hessian product of", name, &self.products))?;
+        Ok(usize::from(self.value.is_some()) + self.outputs.len() + self.gradients.len() + position)
+    }
+
+    /// Outputs, gradients and products, in the order of the results.
+    fn infos(&self) -> impl Iterator<Item = &TensorInfo> {
+        self.outputs.iter().chain(&self.gradients).chain(&self.products)
+    }
+
     /// The type of the result at a position.
     pub fn result_type(&self, position: usize) -> &TensorType {
         let before = usize::from(self.value.is_some());
         match &self.value {
             Some(value) if position == 0 => value,
-            _ => match self.outputs.get(position - before) {
-                Some(output) => &output.ty,
-                None => match &self.training {
-                    Some(training) => {
-                        &self.inputs[training.updates[position - before - self.outputs.len()]].ty
-                    }
-                    None => &self.gradients[position - before - self.outputs.len()].ty,
-                },
+            _ => match (self.infos().nth(position - before), &self.training) {
+                (Some(info), _) => &info.ty,
+                (None, Some(training)) => {
+                    &self.inputs[training.updates[position - before - self.outputs.len()]].ty
+                }
+                (None, None) => unreachable!("a result is one of these"),
             },
         }
     }
@@ -175,10 +193,10 @@ impl Shared {
             Some(_) if position == 0 => format!("the target {}", Quoted(&self.target)),
             _ => match self.outputs.get(position - before) {
                 Some(output) => Quoted(&output.name).to_string(),
-                None => {
-                    let gradient = &self.gradients[position - before - self.outputs.len()];
-                    format!("the gradient of {}", Quoted(&gradient.name))
-                }
+                None => match self.gradients.get(position - before - self.outputs.len()) {
+                    Some(gradient) => format!("the gradient of {}", Quoted(&gradient.name)),
+                    None => "a product with the Hessian".to_owned(),
+                },
             },
         }
     }
@@ -196,7 +214,9 @@ impl Shared {
 
     /// How many results only the full function has: gradients or updates.
     pub fn extra(&self) -> usize {
-        self.gradients.len() + self.training.as_ref().map_or(0, |training| training.updates.len())
+        self.gradients.len()
+            + self.products.len()
+            + self.training.as_ref().map_or(0, |training| training.updates.len())
     }
 
     /// The function with or without gradients and updates.
@@ -255,9 +275,16 @@ impl CompiledModel {
         self.shared.codes.get(name).copied()
     }
 
-    /// The tensors whose gradients are computed; a gradient is of the type of its tensor.
+    /// The tensors whose gradients are computed; a gradient is of the type of its tensor, a Jacobian's shape begins with
+    /// that of what is differentiated.
     pub fn gradients(&self) -> &[TensorInfo] {
         &self.shared.gradients
+    }
+
+    /// The tensors whose products with the Hessian are computed: see
+    /// [`Compile::hessian_product`](crate::Compile::hessian_product).
+    pub fn hessian_products(&self) -> &[TensorInfo] {
+        &self.shared.products
     }
 
     /// The target as it would be written; empty where nothing is differentiated.

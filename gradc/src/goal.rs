@@ -84,7 +84,8 @@ fn resolve(target: &Target, lowered: &Lowered) -> Result<Target> {
     Ok(if is_text && !known(target.tensor()) && known(&text) { Target::Output(text) } else { target.clone() })
 }
 
-fn tensor<'l>(lowered: &'l Lowered, name: &str, catalog: &Catalog<'_>) -> Result<Expr<'l>> {
+/// The tensor of floats with this name.
+pub(crate) fn tensor<'l>(lowered: &'l Lowered, name: &str, catalog: &Catalog<'_>) -> Result<Expr<'l>> {
     let Some(&value) = lowered.values.get(name) else {
         let nearest = names::nearest(name, lowered.values.keys().map(String::as_str));
         return Err(Error::UnknownTensor { role: "target", name: name.to_owned(), nearest });

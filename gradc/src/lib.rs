@@ -60,6 +60,7 @@ mod buffers;
 mod catalog;
 mod compile;
 mod compiled;
+mod derivatives;
 mod emit;
 mod engine;
 mod error;

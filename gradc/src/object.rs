@@ -71,14 +71,16 @@ impl CompiledModel {
         let inputs: Vec<(String, usize)> =
             shared.inputs.iter().map(|input| (input_line(input), input.ty.bytes())).collect();
         list(&mut text, &upper, "INPUT", "inputs", &inputs);
-        let before = usize::from(shared.value.is_some()) + shared.outputs.len();
         let value = shared.value.iter().map(|ty| {
             (format!("{ty}, {} bytes: the target {}", ty.bytes(), Escaped(&shared.target)), ty.bytes())
         });
-        let results = shared.outputs.iter().chain(&shared.gradients).enumerate();
-        let results = results.map(|(position, info)| {
-            let gradient = usize::from(shared.value.is_some()) + position >= before;
-            (result_line(info, gradient), info.ty.bytes())
+        let whats = [
+            ("the output", &shared.outputs),
+            ("the gradient by", &shared.gradients),
+            ("the product with the Hessian, by", &shared.products),
+        ];
+        let results = whats.into_iter().flat_map(|(what, infos)| {
+            infos.iter().map(move |info| (result_line(info, what), info.ty.bytes()))
         });
         let outputs: Vec<(String, usize)> = value.chain(results).collect();
         list(&mut text, &upper, "OUTPUT", "outputs", &outputs);
@@ -129,14 +131,14 @@ fn input_line(input: &InputInfo) -> String {
         Role::Weight => format!("the weight {name}; NULL for its value in the model"),
         Role::Factor => format!("the factor {name} of the step"),
         Role::Moment(tensor) => format!("what the optimizer remembers of {}", Escaped(tensor)),
+        Role::Direction(tensor) => format!("the direction in which {} moves", Escaped(tensor)),
         Role::Seed(tensor) => format!("the cotangent of {}", Escaped(tensor)),
         Role::Target(tensor) => format!("what the loss compares {} with", Escaped(tensor)),
     };
     format!("{}, {} bytes: {what}", input.ty, input.ty.bytes())
 }
 
-fn result_line(info: &TensorInfo, gradient: bool) -> String {
-    let what = if gradient { "the gradient by" } else { "the output" };
+fn result_line(info: &TensorInfo, what: &str) -> String {
     format!("{}, {} bytes: {what} {}", info.ty, info.ty.bytes(), Escaped(&info.name))
 }
 

@@ -69,7 +69,7 @@ impl Session {
             .map(|(input, store)| match store {
                 Some(store) => Buffer::Shared(store.clone()),
                 None => {
-                    let set = matches!(input.role, Role::Factor | Role::Moment(_));
+                    let set = matches!(input.role, Role::Factor | Role::Moment(_) | Role::Direction(_));
                     Buffer::Own(Aligned::new(input.ty.bytes()), set || input.ty.bytes() == 0)
                 }
             })
@@ -227,9 +227,19 @@ impl Session {
         self.view(name, self.model.shared.output(name)?, Ran::Forward)
     }
 
-    /// The gradient of the target with respect to a tensor, in the last run.
+    /// The gradient of the target with respect to a tensor, in the last run; or the Jacobian, where that was compiled.
     pub fn grad<T: Element>(&self, name: &str) -> Result<TensorView<'_, T>> {
         self.view(name, self.model.shared.gradient(name)?, Ran::Gradients)
+    }
+
+    /// The product of the Hessian with the directions, at a tensor, in the last run.
+    pub fn hessian_product<T: Element>(&self, name: &str) -> Result<TensorView<'_, T>> {
+        self.view(name, self.model.shared.product(name)?, Ran::Gradients)
+    }
+
+    /// As [`Session::hessian_product`], copied.
+    pub fn hessian_product_literal(&self, name: &str) -> Result<Literal> {
+        self.literal(self.model.shared.product(name)?, Ran::Gradients)
     }
 
     /// The value of the target in the last run; `None` before it, or where nothing is differentiated.

@@ -16,7 +16,7 @@ pub use canonical::CanonicalDot;
 pub use decompose::Decompose;
 pub use fold::Fold;
 pub use fuse::{Frame, Fuse};
-pub use grad::{GradError, Gradient, jvp, vjp};
+pub use grad::{GradError, Gradient, jacobian, jvp, vjp};
 pub use merge_scans::{MergeScans, merge_scans};
 pub use pass::{Pass, Report, Selection, run_passes};
 pub use patch_dot::PatchDot;

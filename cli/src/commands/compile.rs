@@ -1,6 +1,8 @@
 //! `gradc compile`: what the compiler makes of a model, and what it costs.
 
-use crate::args::{BuildArguments, GoalArguments, InputArguments, ModelArguments, ShapeArguments};
+use crate::args::{
+    BuildArguments, DerivativeArguments, GoalArguments, InputArguments, ModelArguments, ShapeArguments,
+};
 use crate::arrays;
 use crate::commands::inspect;
 use crate::failure::{Failure, Result};
@@ -26,7 +28,8 @@ use std::process::ExitCode;
   gradc compile resnet18.onnx --dim N=1
   gradc compile mlp.onnx --dim N=1 --target logits:argmax --wrt inputs --time-passes
   gradc compile mlp.onnx --dim N=1 --emit ir,loops,mem -o artefacts/
-  gradc compile mlp.onnx --dim N=1 --target logits:argmax --emit obj -o mlp.o"
+  gradc compile mlp.onnx --dim N=1 --target logits:argmax --emit obj -o mlp.o
+  gradc compile plant.onnx --dim N=1 --jacobian next --wrt state,control --emit obj -o plant.o"
 )]
 pub struct CompileCommand {
     #[command(flatten)]
@@ -37,6 +40,8 @@ pub struct CompileCommand {
     pub inputs: InputArguments,
     #[command(flatten)]
     pub goal: GoalArguments,
+    #[command(flatten)]
+    pub derivatives: DerivativeArguments,
     #[command(flatten)]
     pub build: BuildArguments,
     /// Write forms of the program: ir, ir-opt, loops, mem, clif, asm, dot; or obj, an object file and its C header
@@ -74,11 +79,11 @@ impl CompileCommand {
             return Err(Failure::new("GC0801", what, format!("mkdir -p {}", folder.display())));
         }
         let model = problem::load(&self.model)?;
-        let goal = Goal::new(&model, &self.goal, &limits)?;
+        let goal = Goal::new(&model, &self.goal, &limits)?.with(&model, &self.derivatives, &limits)?;
         let inputs = Inputs::gather(terminal, &model, &self.shapes, &self.inputs, &limits)?;
         let printed = RefCell::new(String::new());
         let mut compile = goal.apply(problem::prepare(&model, &inputs, &self.build)?);
-        if goal.targets.is_empty() && goal.wrt.is_none() {
+        if goal.is_empty() && goal.wrt.is_none() {
             compile = compile.forward_only();
         }
         let compiled = compile

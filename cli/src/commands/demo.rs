@@ -65,7 +65,7 @@ impl Demo {
         let value = session.target_value().unwrap_or(f64::NAN);
         let gradient = session.grad_literal("image")?;
         let strengths = gradient.to_f64();
-        let summary = Summary::new("image", &gradient);
+        let summary = Summary::new("d/", "image", &gradient);
 
         let folder = self.folder.unwrap_or_default();
         let arrays = folder.join("digits-gradient.npz");

@@ -1,8 +1,8 @@
 //! `gradc grad`: gradients of a target.
 
 use crate::args::{
-    BuildArguments, GoalArguments, InputArguments, ModelArguments, NanArguments, SaveArguments,
-    ShapeArguments,
+    BuildArguments, DerivativeArguments, GoalArguments, InputArguments, ModelArguments, NanArguments,
+    SaveArguments, ShapeArguments,
 };
 use crate::arrays;
 use crate::failure::Result;
@@ -27,7 +27,9 @@ use std::time::Instant;
 #[command(after_long_help = "Examples:
   gradc grad resnet18.onnx --input input=@cat.npy --target logits:argmax -o g.safetensors
   gradc grad mlp.onnx --input x=@x.npy --loss ce --labels @y.npy --wrt params -o grads.npz
-  gradc grad bert.onnx --input @inputs.npz --seed-grad pooled=@v.npy --wrt '*.weight' --dtype f64")]
+  gradc grad bert.onnx --input @inputs.npz --seed-grad pooled=@v.npy --wrt '*.weight' --dtype f64
+  gradc grad plant.onnx --input @inputs.npz --jacobian next --wrt state,control -o jacobians.npz
+  gradc grad energy.onnx --input q=@q.npy --target energy --hvp q=@v.npy -o curvature.npz")]
 pub struct Grad {
     #[command(flatten)]
     pub model: ModelArguments,
@@ -37,6 +39,8 @@ pub struct Grad {
     pub inputs: InputArguments,
     #[command(flatten)]
     pub goal: GoalArguments,
+    #[command(flatten)]
+    pub derivatives: DerivativeArguments,
     #[command(flatten)]
     pub nan: NanArguments,
     #[command(flatten)]
@@ -56,7 +60,7 @@ impl Grad {
             arrays::check_output(trace, false)?;
         }
         let model = problem::load(&self.model)?;
-        let goal = Goal::new(&model, &self.goal, &limits)?;
+        let goal = Goal::new(&model, &self.goal, &limits)?.with(&model, &self.derivatives, &limits)?;
         let inputs = Inputs::gather(terminal, &model, &self.shapes, &self.inputs, &limits)?;
         inputs.demand_all(&model)?;
         let compile = goal.apply(problem::prepare(&model, &inputs, &self.build)?);
@@ -72,13 +76,21 @@ impl Grad {
         for gradient in compiled.gradients() {
             gradients.push((gradient.name.clone(), session.grad_literal(&gradient.name)?));
         }
+        let summaries: Vec<Summary> =
+            gradients.iter().map(|(name, array)| Summary::new("d/", name, array)).collect();
+        let mut products = Vec::new();
+        for product in compiled.hessian_products() {
+            let array = session.hessian_product_literal(&product.name)?;
+            products.push(Summary::new("hvp:", &product.name, &array));
+            gradients.push((format!("hvp:{}", product.name), array));
+        }
         let target = label(&session, &goal);
-        let value = session.target_value().unwrap_or(f64::NAN);
-        let metadata = BTreeMap::from([
+        let value = session.target_value();
+        let mut metadata = BTreeMap::from([
             ("producer".to_owned(), format!("gradc {}", env!("CARGO_PKG_VERSION"))),
             ("target".to_owned(), target.clone()),
-            ("target_value".to_owned(), value.to_string()),
         ]);
+        metadata.extend(value.map(|value| ("target_value".to_owned(), value.to_string())));
         let written = match &self.save.output {
             Some(path) => Some(arrays::save(terminal, path, self.save.no_clobber, &gradients, &metadata)?),
             None => None,
@@ -86,8 +98,6 @@ impl Grad {
         if self.save.output.as_deref() == Some(Path::new("-")) {
             return Ok(ExitCode::SUCCESS);
         }
-        let summaries: Vec<Summary> =
-            gradients.iter().map(|(name, array)| Summary::new(name, array)).collect();
         let times = [compiled.plan().times.total, run_time];
         let file = self.save.output.as_deref().zip(written);
         terminal.answer(
@@ -95,8 +105,9 @@ impl Grad {
                 json!({
                     "schema": "gradc.grad/1",
                     "target": target,
-                    "value": json_number(value),
+                    "value": value.map(json_number),
                     "gradients": summaries.iter().map(Summary::json).collect::<Vec<_>>(),
+                    "hessian_products": products.iter().map(Summary::json).collect::<Vec<_>>(),
                     "compile_ms": times[0].as_secs_f64() * 1e3,
                     "run_ms": times[1].as_secs_f64() * 1e3,
                     "warnings": compiled.warnings().iter().map(|warning| warning.message.clone()).collect::<Vec<_>>(),
@@ -104,12 +115,15 @@ impl Grad {
                 })
             },
             || {
-                let mut text = format!("target   {} = {}\n", Escaped(&target), significant(value, 6));
-                text += &table(&summaries.iter().map(Summary::row).collect::<Vec<_>>());
+                let mut text = match value {
+                    Some(value) => format!("target   {} = {}\n", Escaped(&target), significant(value, 6)),
+                    None => format!("target   {}, each element\n", Escaped(&target)),
+                };
+                text += &table(&summaries.iter().chain(&products).map(Summary::row).collect::<Vec<_>>());
                 let times = format!("compile {} · run {}", duration(times[0]), duration(times[1]));
                 match file {
                     Some((path, size)) => {
-                        let arrays = count(summaries.len(), "tensor", "tensors");
+                        let arrays = count(gradients.len(), "tensor", "tensors");
                         text += &format!("wrote    {} ({arrays}, {})   {times}\n", path.display(), bytes(size));
                     }
                     None => text += &format!("time     {times}\n"),
@@ -176,6 +190,8 @@ pub fn brackets(index: &[usize]) -> String {
 
 /// What there is to say of a gradient.
 pub struct Summary {
+    /// What stands before the name for people.
+    label: &'static str,
     name: String,
     ty: gradc_ir::TensorType,
     l1: f64,
@@ -187,7 +203,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    pub fn new(name: &str, array: &Literal) -> Summary {
+    pub fn new(label: &'static str, name: &str, array: &Literal) -> Summary {
         let values = array.to_f64();
         let sizes: Vec<f64> = values.iter().map(|value| value.abs()).collect();
         let at = greatest(&sizes);
@@ -195,6 +211,7 @@ impl Summary {
         let scale = at.map_or(0.0, |at| sizes[at]);
         let squares: f64 = sizes.iter().map(|size| (size / scale).powi(2)).sum();
         Summary {
+            label,
             name: name.to_owned(),
             ty: array.ty().clone(),
             l1: sizes.iter().sum(),
@@ -208,7 +225,7 @@ impl Summary {
 
     pub fn row(&self) -> Vec<String> {
         vec![
-            format!("d/{}", Escaped(&self.name)),
+            format!("{}{}", self.label, Escaped(&self.name)),
             self.ty.to_string(),
             format!("|g|₁ {}", significant(self.l1, 4)),
             format!("|g|₂ {}", significant(self.l2, 4)),

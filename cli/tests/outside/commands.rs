@@ -42,6 +42,33 @@ fn ops() {
 }
 
 #[test]
+fn jacobians_and_products_with_the_hessian() {
+    let folder = image();
+    let text = folder.gradc("grad m.onnx --input input=@x.npy --jacobian logits -o j.npz").ok();
+    assert!(text.starts_with("target   logits, each element\nd/input  f32[1,5,1,3,2,2]"), "{text}");
+    let json = folder.gradc("grad m.onnx --input input=@x.npy --jacobian logits --json").json();
+    assert_eq!(json["value"], serde_json::Value::Null);
+    assert_eq!(json["gradients"][0]["shape"], serde_json::json!([1, 5, 1, 3, 2, 2]));
+    let command = "grad m.onnx --input input=@x.npy --target logits:norm --hvp input=ones -o h.npz";
+    let text = folder.gradc(command).ok();
+    assert!(text.contains("\nhvp:input  f32[1,3,2,2]"), "{text}");
+    assert!(
+        text.contains("wrote      h.npz (2 tensors") || text.contains("wrote    h.npz (2 tensors"),
+        "{text}"
+    );
+    let json = folder.gradc(&format!("{command} --json")).json();
+    assert_eq!(json["hessian_products"][0]["name"], "input");
+    assert!(folder.gradc("compile m.onnx --dim N=1 --jacobian logits").ok().contains("d logits / d input"));
+    let refused = folder.gradc("grad m.onnx --input input=@x.npy --target logits:norm --hvp fc.bias=ones");
+    assert_eq!(refused.code, 2);
+    assert!(refused.err.contains("nothing is differentiated by it"), "{}", refused.err);
+    assert_eq!(
+        folder.gradc("grad m.onnx --input input=@x.npy --jacobian logits --target logits:sum").code,
+        2
+    );
+}
+
+#[test]
 fn grad_prints_and_tells_json() {
     let folder = image();
     let text = folder.gradc("grad m.onnx --input input=@x.npy --target logits:argmax").ok();

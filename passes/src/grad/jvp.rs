@@ -40,7 +40,7 @@ pub fn jvp(
 }
 
 /// Ones under an identity that no node has yet.
-fn fresh(builder: &Builder, ty: &TensorType) -> Value {
+pub(super) fn fresh(builder: &Builder, ty: &TensorType) -> Value {
     let ones = builder.splat(ty, 1.0).value();
     let tags = (0..=u32::MAX).rev();
     let mut marks = tags.map(|tag| {

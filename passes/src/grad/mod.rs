@@ -30,6 +30,7 @@ mod elementwise;
 mod flow;
 mod guard;
 mod indexing;
+mod jacobian;
 mod jvp;
 mod movement;
 mod products;
@@ -40,6 +41,7 @@ mod scan;
 mod stacking;
 mod walk;
 
+pub use jacobian::jacobian;
 pub use jvp::jvp;
 
 use gradc_ir::{Builder, Node, TensorType, Value};

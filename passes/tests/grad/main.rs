@@ -5,6 +5,7 @@ mod elementwise;
 mod forward_mode;
 mod harness;
 mod indexing;
+mod jacobians;
 mod kinks;
 mod loops;
 mod mutation;

@@ -4,7 +4,9 @@ mod kernels;
 mod timing;
 mod trace;
 
-use crate::args::{BuildArguments, GoalArguments, InputArguments, ModelArguments, ShapeArguments};
+use crate::args::{
+    BuildArguments, DerivativeArguments, GoalArguments, InputArguments, ModelArguments, ShapeArguments,
+};
 use crate::arrays;
 use crate::commands::inspect;
 use crate::failure::{Failure, Result};
@@ -46,6 +48,8 @@ pub struct Bench {
     pub inputs: InputArguments,
     #[command(flatten)]
     pub goal: GoalArguments,
+    #[command(flatten)]
+    pub derivatives: DerivativeArguments,
     /// Only the forward pass
     #[arg(long, help_heading = "Gradient", conflicts_with_all = ["target", "loss", "wrt", "seed_grad"])]
     pub forward: bool,
@@ -94,10 +98,10 @@ impl Bench {
         let begun = Instant::now();
         let model = problem::load(&self.model)?;
         let loaded = begun.elapsed();
-        let mut goal = Goal::new(&model, &self.goal, &limits)?;
+        let mut goal = Goal::new(&model, &self.goal, &limits)?.with(&model, &self.derivatives, &limits)?;
         let mut inputs = Inputs::gather(terminal, &model, &self.shapes, &self.inputs, &limits)?;
         inputs.fill_random(&model, 0);
-        if goal.targets.is_empty() && !self.forward {
+        if goal.is_empty() && !self.forward {
             goal.targets.extend(self.default_target(&model, &inputs)?);
         }
         let started = Instant::now();

@@ -1,0 +1,134 @@
+//! Jacobians and products with the Hessian, against the gradients that they are made of.
+
+use crate::support::*;
+use gradc::{Compile, CompiledModel, DType, Model, Session, Target, Wrt};
+
+/// `tanh(x a) b`, with `x` of so many elements and as many results.
+fn network(inputs: usize, outputs: usize) -> Model {
+    let weight = |rows: usize, columns: usize| -> Vec<f32> {
+        (0..rows * columns).map(|i| ((i * 7 + 3) % 11) as f32 / 11.0 - 0.45).collect()
+    };
+    Onnx::new()
+        .input("x", &format!("1,{inputs}"))
+        .weight("a", &[inputs as i64, 5], &weight(inputs, 5))
+        .weight("b", &[5, outputs as i64], &weight(5, outputs))
+        .node("MatMul", "x a", "product")
+        .node("Tanh", "product", "hidden")
+        .node("MatMul", "hidden b", "y")
+        .output("y", &format!("1,{outputs}"))
+        .model()
+}
+
+fn point(count: usize) -> Vec<f64> {
+    (0..count).map(|i| (i as f64 * 0.7).sin()).collect()
+}
+
+fn session(compiled: &CompiledModel, x: &[f64]) -> Session {
+    let mut session = compiled.session();
+    session.set("x", x).unwrap();
+    session
+}
+
+/// The rows of a Jacobian are the gradients of the elements.
+#[test]
+fn a_jacobian_is_all_gradients() {
+    for (inputs, outputs) in [(7, 3), (2, 6), (4, 4), (3, 1), (1, 3)] {
+        let model = network(inputs, outputs);
+        let x = point(inputs);
+        for interpreter in [false, true] {
+            let compile = || {
+                Compile::new(&model).dtype(DType::F64).interpreter(interpreter).wrt(Wrt::names(["x", "b"]))
+            };
+            let compiled = compile().jacobian("y").build().unwrap();
+            assert_eq!(compiled.target(), "y");
+            let mut whole = session(&compiled, &x);
+            whole.run_grad().unwrap();
+            assert_eq!(whole.target_value(), None);
+            assert_eq!(whole.grad::<f64>("x").unwrap().shape(), [1, outputs, 1, inputs]);
+            assert_eq!(whole.grad::<f64>("b").unwrap().shape(), [1, outputs, 5, outputs]);
+            for row in 0..outputs {
+                let target = Target::element("y", &[0, row as i64]);
+                let mut single = session(&compile().target(target).build().unwrap(), &x);
+                single.run_grad().unwrap();
+                for (name, width) in [("x", inputs), ("b", 5 * outputs)] {
+                    let wanted = single.grad::<f64>(name).unwrap().as_slice().to_vec();
+                    let got = whole.grad::<f64>(name).unwrap().as_slice()[row * width..][..width].to_vec();
+                    assert_close(&got, &wanted, 1e-12);
+                }
+            }
+        }
+    }
+}
+
+/// It moves with its inputs, and the outputs are there too.
+#[test]
+fn a_jacobian_is_computed_anew() {
+    let compiled = Compile::new(&network(3, 2)).dtype(DType::F64).jacobian("y").build().unwrap();
+    let mut session = session(&compiled, &point(3));
+    session.run_grad().unwrap();
+    let before = session.grad::<f64>("x").unwrap().as_slice().to_vec();
+    session.set("x", &[3.0, -2.0, 1.0]).unwrap();
+    session.run_grad().unwrap();
+    assert_ne!(session.grad::<f64>("x").unwrap().as_slice(), before);
+    assert_eq!(session.output::<f64>("y").unwrap().shape(), [1, 2]);
+}
+
+#[test]
+fn a_product_with_the_hessian_is_the_change_of_the_gradient() {
+    let model = network(6, 3);
+    let compile = || Compile::new(&model).dtype(DType::F64).target(Target::norm("y"));
+    let x = point(6);
+    let directions = [[0.5, -1.0, 0.25, 2.0, 0.0, 1.0], [1.0, 0.5, -0.5, 0.0, 1.5, -2.0]];
+    let compiled = compile().hessian_product().build().unwrap();
+    assert_eq!(compiled.hessian_products()[0].name, "x");
+    let mut session = session(&compiled, &x);
+    session.run_grad().unwrap();
+    assert_eq!(session.hessian_product::<f64>("x").unwrap().as_slice(), [0.0; 6], "nothing moves");
+    let gradient = |scale: f64, direction: &[f64]| {
+        let moved: Vec<f64> = x.iter().zip(direction).map(|(x, v)| x + scale * v).collect();
+        let mut session = self::session(&compile().build().unwrap(), &moved);
+        session.run_grad().unwrap();
+        session.grad::<f64>("x").unwrap().as_slice().to_vec()
+    };
+    let mut products = Vec::new();
+    for direction in &directions {
+        session.set("direction:x", direction).unwrap();
+        session.run_grad().unwrap();
+        assert_close(session.grad::<f64>("x").unwrap().as_slice(), &gradient(0.0, direction), 1e-12);
+        let product = session.hessian_product::<f64>("x").unwrap().as_slice().to_vec();
+        let (above, below) = (gradient(1e-5, direction), gradient(-1e-5, direction));
+        let wanted: Vec<f64> = above.iter().zip(&below).map(|(a, b)| (a - b) / 2e-5).collect();
+        assert_close(&product, &wanted, 1e-7);
+        products.push(product);
+    }
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    assert_close(&[dot(&products[0], &directions[1])], &[dot(&products[1], &directions[0])], 1e-12);
+}
+
+/// Of a function whose gradient is constant, it is zero, and that is said.
+#[test]
+fn the_hessian_of_a_linear_function() {
+    let compiled = Compile::new(&identity("3").model()).target(Target::sum("y")).hessian_product().build();
+    let compiled = compiled.unwrap();
+    assert!(compiled.warnings().iter().any(|warning| warning.message.contains("Hessian is zero")));
+    let mut session = compiled.session();
+    session.set("x", &[1f32, 2.0, 3.0]).unwrap();
+    session.set("direction:x", &[1f32, 1.0, 1.0]).unwrap();
+    session.run_grad().unwrap();
+    assert_eq!(session.hessian_product::<f32>("x").unwrap().as_slice(), [0.0; 3]);
+}
+
+#[test]
+fn what_does_not_go_together_is_refused() {
+    let model = network(3, 2);
+    let both = Compile::new(&model).target(Target::sum("y")).jacobian("y").build();
+    assert!(both.unwrap_err().to_string().contains("Jacobian"));
+    assert!(Compile::new(&model).jacobian("y").hessian_product().build().is_err());
+    let unknown = Compile::new(&model).jacobian("z").build().unwrap_err();
+    assert_eq!(unknown.code(), Compile::new(&model).target(Target::sum("z")).build().unwrap_err().code());
+    let compiled = Compile::new(&model).target(Target::sum("y")).build().unwrap();
+    let mut session = compiled.session();
+    session.set("x", &[1f32, 2.0, 3.0]).unwrap();
+    session.run_grad().unwrap();
+    assert!(session.hessian_product::<f32>("x").is_err());
+}
