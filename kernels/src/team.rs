@@ -7,9 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
-/// How many times an idle thread looks for work before it sleeps: a few microseconds.
+/// How many times an idle thread looks for work before it looks at the clock: a few microseconds.
 const SPINS: usize = 150;
+/// How long an idle thread looks for work before it sleeps, where there is a core for each. Longer than the steps of a
+/// program that one thread does alone: waking up takes 5 to 100 microseconds, on virtual machines most.
+const PATIENCE: Duration = Duration::from_micros(300);
 /// The state word: a counter of jobs above, this bit while the job takes workers, and below it the number of
 /// workers inside the job.
 const OPEN: u64 = 1 << 31;
@@ -20,9 +24,8 @@ type Task<'a> = dyn Fn(usize, usize) + Sync + 'a;
 
 /// Threads that run the chunks of one task together.
 ///
-/// A run allocates nothing. A worker that finds no work looks again for a few microseconds and then sleeps, and
-/// a run never waits for a worker that has not woken up yet, so a team is harmless on a machine with more
-/// threads than cores.
+/// A run allocates nothing. A worker that finds no work looks again for a while and then sleeps, and a run never waits
+/// for a worker that has not woken up yet; a team of more threads than there are cores sleeps at once.
 pub struct Team {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
@@ -39,6 +42,8 @@ struct Shared {
     waiting: AtomicBool,
     lock: Mutex<Option<Box<dyn Any + Send>>>,
     left: Condvar,
+    /// How long idle threads look for work before they sleep.
+    patience: Duration,
 }
 
 struct Job {
@@ -55,6 +60,7 @@ impl Team {
     /// A team of `threads` threads, the caller of [`Team::run`] being one of them; 0 counts as 1. If the system
     /// refuses to start some thread, the team is smaller.
     pub fn new(threads: usize) -> Team {
+        let is_alone = thread::available_parallelism().is_ok_and(|cores| cores.get() >= threads);
         let shared = Arc::new(Shared {
             busy: AtomicBool::new(false),
             state: AtomicU64::new(0),
@@ -64,6 +70,7 @@ impl Team {
             waiting: AtomicBool::new(false),
             lock: Mutex::new(None),
             left: Condvar::new(),
+            patience: if is_alone { PATIENCE } else { Duration::ZERO },
         });
         let mut workers = Vec::new();
         let (started, starts) = mpsc::channel();
@@ -167,11 +174,11 @@ impl Shared {
     }
 
     fn wait_until_left(&self) {
-        for _ in 0..SPINS {
+        let mut idle = Idle::default();
+        while idle.looks_on(self.patience) {
             if self.state.load(Ordering::SeqCst) & INSIDE == 0 {
                 return;
             }
-            std::hint::spin_loop();
         }
         let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         self.waiting.store(true, Ordering::SeqCst);
@@ -184,7 +191,7 @@ impl Shared {
     /// The life of a worker.
     fn work(&self, worker: usize) {
         let mut done = 0;
-        let mut looks = 0;
+        let mut idle = Idle::default();
         while !self.stop.load(Ordering::SeqCst) {
             let state = self.state.load(Ordering::SeqCst);
             if state & OPEN != 0 && state >> JOB_SHIFT != done {
@@ -192,17 +199,14 @@ impl Shared {
                     self.state.compare_exchange(state, state + 1, Ordering::SeqCst, Ordering::SeqCst);
                 if entered.is_ok() {
                     done = state >> JOB_SHIFT;
-                    looks = 0;
                     self.take_part(worker);
+                    idle = Idle::default();
                 }
                 continue;
             }
-            looks += 1;
-            if looks < SPINS {
-                std::hint::spin_loop();
-            } else {
+            if !idle.looks_on(self.patience) {
                 thread::park();
-                looks = 0;
+                idle = Idle::default();
             }
         }
     }
@@ -219,6 +223,26 @@ impl Shared {
             drop(self.lock.lock());
             self.left.notify_all();
         }
+    }
+}
+
+/// A thread that waits for something.
+#[derive(Default)]
+struct Idle {
+    looks: usize,
+    since: Option<Instant>,
+}
+
+impl Idle {
+    /// Waits for a moment; whether to look again rather than to sleep.
+    fn looks_on(&mut self, patience: Duration) -> bool {
+        std::hint::spin_loop();
+        self.looks += 1;
+        if !self.looks.is_multiple_of(SPINS) {
+            return true;
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        since.elapsed() < patience
     }
 }
 
