@@ -22,7 +22,8 @@ pub enum Origins {
     Output(usize),
     /// A tensor known at compile time.
     Constant(Literal),
-    /// A right operand of products known at compile time, in the layout of [`Gemm::pack`]; begins a cache line.
+    /// An operand known at compile time, in the layout of [`Gemm::pack`] or [`gradc_kernels::Packing::pack`]; begins
+    /// a cache line.
     Packed(Literal),
     /// The arena, at an offset that memory planning chooses.
     Arena,
@@ -314,5 +315,11 @@ impl Program {
     /// The length of the table of external pointers.
     pub fn external_count(&self) -> usize {
         self.pieces.iter().filter(|piece| !matches!(piece.origin, Origins::Arena)).count()
+    }
+
+    /// Bytes of what is known at compile time.
+    pub fn constants(&self) -> usize {
+        let known = |piece: &&Piece| matches!(piece.origin, Origins::Constant(_) | Origins::Packed(_));
+        self.pieces.iter().filter(known).map(|piece| piece.bytes).sum()
     }
 }

@@ -3,9 +3,9 @@
 mod common;
 
 use common::{check_with, graph, inputs};
-use gradc_codegen::lower;
 use gradc_codegen::program::Origins;
-use gradc_ir::{DType, DotDims, Graph, Literal, Shape};
+use gradc_codegen::{lower, lower_within};
+use gradc_ir::{ConvForm, ConvOp, DType, DotDims, Graph, Literal, Op, Shape};
 
 /// `x · wᵀ` twice, and, if it goes back, `x · wᵀ · w`, with a constant of this type.
 fn products(dtype: DType, [m, n, k]: [usize; 3], back: bool) -> Graph {
@@ -45,4 +45,67 @@ fn constants_are_packed_once_and_kept_only_where_they_are_used() {
     let alone = products(DType::F32, [16, 50, 40], false);
     let program = lower(&alone, 1).unwrap_or_else(|error| panic!("{error}"));
     assert!(!program.pieces.iter().any(|piece| matches!(piece.origin, Origins::Constant(_))), "{program}");
+}
+
+/// A convolution and, if it goes back, its gradient in the input, twice each, with constant weights.
+fn convolutions(dtype: DType, channels: usize, stride: usize, back: bool) -> Graph {
+    let output = 14 / stride;
+    let (x, y) = ([1, channels, 14, 14], [1, channels, output, output]);
+    graph(&[(dtype, &x), (dtype, &x), (dtype, &y), (dtype, &y)], |builder, values| {
+        let numbers: Vec<f64> =
+            (0..9 * channels * channels).map(|i| ((i * 37) % 101) as f64 / 500.0 - 0.1).collect();
+        let shape = Shape::new(&[channels, channels, 3, 3]);
+        let weight = match dtype {
+            DType::F64 => Literal::new(shape, &numbers),
+            _ => Literal::new(shape, &numbers.iter().map(|&x| x as f32).collect::<Vec<_>>()),
+        };
+        let weight = builder.constant(weight).value();
+        let conv = |form, operand| {
+            let op = ConvOp {
+                form,
+                input: vec![14, 14],
+                kernel: vec![3, 3],
+                output: vec![output, output],
+                stride: vec![stride, stride],
+                dilation: vec![1, 1],
+                pad_low: vec![1, 1],
+                groups: 1,
+            };
+            builder.build(Op::Conv(op), &[operand, weight]).value()
+        };
+        let mut results = vec![conv(ConvForm::Forward, values[0]), conv(ConvForm::Forward, values[1])];
+        if back {
+            results.extend([conv(ConvForm::Input, values[2]), conv(ConvForm::Input, values[3])]);
+        }
+        results
+    })
+}
+
+#[test]
+fn weights_of_convolutions_are_packed_once_for_each_form_that_wants_it() {
+    let (f32, f64) = (DType::F32, DType::F64);
+    for (dtype, stride, back, expected) in [
+        (f32, 1, false, 1),
+        (f32, 1, true, 2),
+        (f32, 2, false, 0),
+        (f32, 2, true, 1),
+        (f64, 1, false, 0),
+        (f64, 1, true, 1),
+    ] {
+        let graph = convolutions(dtype, 24, stride, back);
+        let program = lower(&graph, 2).unwrap_or_else(|error| panic!("{error}"));
+        let packed = program.pieces.iter().filter(|piece| matches!(piece.origin, Origins::Packed(_)));
+        assert_eq!(packed.count(), expected, "{dtype:?} {stride} {back}\n{program}");
+        assert_eq!(program.to_string().matches("packed: true").count(), 2 * expected, "{program}");
+        let kept = program.pieces.iter().any(|piece| matches!(piece.origin, Origins::Constant(_)));
+        assert_eq!(kept, expected < if back { 2 } else { 1 }, "{program}");
+        check_with(&graph, &inputs(&graph, 5, 1.0));
+    }
+}
+
+#[test]
+fn where_memory_is_limited_weights_stay_as_they_are() {
+    let graph = convolutions(DType::F32, 24, 1, true);
+    let program = lower_within(&graph, 2, Some(1 << 30)).unwrap_or_else(|error| panic!("{error}"));
+    assert!(!program.pieces.iter().any(|piece| matches!(piece.origin, Origins::Packed(_))), "{program}");
 }

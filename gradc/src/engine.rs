@@ -120,9 +120,12 @@ impl Function {
         (program.repeats.len(), again / (all - again).max(1.0))
     }
 
-    /// Bytes of the tensors known at compile time.
+    /// Bytes of the tensors known at compile time, as runs read them.
     pub fn constants(&self) -> usize {
-        constants(&self.optimized)
+        match &self.engine {
+            Engine::Native(executable) => executable.program().constants(),
+            Engine::Interpreter => constants(&self.optimized),
+        }
     }
 
     /// Runs once. Buffers come in order and have their tensors' sizes.

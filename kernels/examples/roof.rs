@@ -1,8 +1,9 @@
 //! Prints the speed of the kernels on shapes from common models, in GFLOP/s, one line a shape.
 //!
-//! `cargo run --release -p gradc-kernels --example roof -- [filter] [threads] [tier] [cold]`
+//! `cargo run --release -p gradc-kernels --example roof -- [filter] [threads] [tier] [cold] [loose] [packed]`
 //!
-//! `cold` reads another copy of the right operand of a product each time, as a model reads its weights.
+//! `cold` reads another copy of the right operand of a product, or of the weights of a convolution, each time, as a
+//! model reads its weights. `loose` lets convolutions be less exact, `packed` packs their weights beforehand.
 #![allow(clippy::print_stdout)]
 
 use std::sync::OnceLock;
@@ -94,7 +95,7 @@ fn gemm_speed(
     (time, 2.0 * (batch * m * n * k) as f64 / time / 1e9)
 }
 
-fn conv_speed(team: &Team, conv: &Conv, form: ConvForm) -> (f64, f64) {
+fn conv_speed(team: &Team, conv: &Conv, form: ConvForm, cold: bool, packed: bool) -> (f64, f64) {
     let outputs: usize = conv.batch * conv.out_channels * conv.output.iter().product::<usize>();
     let taps: usize = conv.kernel.iter().product::<usize>() * conv.in_channels / conv.groups;
     let x = numbers(conv.batch * conv.in_channels * conv.input.iter().product::<usize>());
@@ -104,10 +105,23 @@ fn conv_speed(team: &Team, conv: &Conv, form: ConvForm) -> (f64, f64) {
         ConvForm::InputGradient => (&y, &w, x.len()),
         ConvForm::WeightGradient => (&x, &y, w.len()),
     };
+    let mut conv = *conv;
+    let mut second = second.clone();
+    if let Some(packing) = conv.packing::<f32>(form).filter(|_| packed) {
+        let weights = std::mem::replace(&mut second, vec![0f32; packing.elements::<f32>()]);
+        packing.pack(&weights, &mut second, team);
+        conv.packed = true;
+    }
+    let step = second.len().next_multiple_of(16);
+    let copies = if cold && form != ConvForm::WeightGradient { COLD_BYTES.div_ceil(4 * step) } else { 1 };
+    second.resize(step, 0.0);
+    let (first, second) = (first.as_ptr(), second.repeat(copies));
     let mut result = vec![0f32; length];
     let mut scratch = vec![0u8; conv.scratch_bytes::<f32>(form, team.threads())];
-    let (first, second) = (first.as_ptr(), second.as_ptr());
+    let mut copy = 0;
     let time = best(team, || {
+        copy = (copy + 1) % copies;
+        let second = second[copy * step..].as_ptr();
         // SAFETY: the vectors have the sizes of the problem.
         unsafe {
             let (result, scratch) = (result.as_mut_ptr(), scratch.as_mut_ptr());
@@ -138,6 +152,8 @@ fn square(
         stride: [1, stride, stride],
         dilation: [1, 1, 1],
         pad_low: [0, pad as isize, pad as isize],
+        loose: false,
+        packed: false,
     }
 }
 
@@ -150,10 +166,11 @@ fn main() {
         Some("avx2") => Tier::limit(Tier::Avx2),
         _ => Tier::current(),
     };
-    let cold = arguments.next().as_deref() == Some("cold");
+    let words: Vec<String> = arguments.collect();
+    let [cold, loose, packed] = ["cold", "loose", "packed"].map(|word| words.iter().any(|w| w == word));
     println!("{:?}, {} threads", Tier::current(), team.threads());
     products(&filter, &team, cold);
-    convolutions(&filter, &team);
+    convolutions(&filter, &team, cold, [loose, packed]);
     functions(&filter, &team);
 }
 
@@ -215,7 +232,7 @@ fn products(filter: &str, team: &Team, cold: bool) {
     }
 }
 
-fn convolutions(filter: &str, team: &Team) {
+fn convolutions(filter: &str, team: &Team, cold: bool, [loose, packed]: [bool; 2]) {
     let layers = [
         ("resnet stem", square(1, [3, 64], 1, 224, 7, 2)),
         ("resnet", square(1, [64, 64], 1, 56, 3, 1)),
@@ -257,7 +274,8 @@ fn convolutions(filter: &str, team: &Team) {
         for (short, form) in
             [("fwd", ConvForm::Forward), ("dx", ConvForm::InputGradient), ("dw", ConvForm::WeightGradient)]
         {
-            let (time, speed) = conv_speed(team, &conv, form);
+            let conv = Conv { loose: loose || form == ConvForm::InputGradient, ..conv };
+            let (time, speed) = conv_speed(team, &conv, form, cold, packed);
             print!("  {short} {:9.2} us {speed:6.1}", time * 1e6);
         }
         println!();

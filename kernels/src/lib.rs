@@ -17,7 +17,7 @@ mod team;
 mod testing;
 mod wide;
 
-pub use conv::{Conv, ConvForm};
+pub use conv::{Conv, ConvForm, Packing};
 pub use cpu::Tier;
 pub use element::Element;
 pub use gemm::{Epilogue, EpilogueFunction, Gemm};

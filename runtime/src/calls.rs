@@ -13,8 +13,8 @@ pub(crate) fn symbols() -> [(&'static str, *const u8); 10] {
         ("gradc_rt_gemm_f64", gradc_rt_gemm_f64 as *const u8),
         ("gradc_rt_packed_gemm_f32", gradc_rt_packed_gemm_f32 as *const u8),
         ("gradc_rt_packed_gemm_f64", gradc_rt_packed_gemm_f64 as *const u8),
-        ("gradc_rt_conv_f32", gradc_rt_conv_f32 as *const u8),
-        ("gradc_rt_conv_f64", gradc_rt_conv_f64 as *const u8),
+        ("gradc_rt_convolve_f32", gradc_rt_convolve_f32 as *const u8),
+        ("gradc_rt_convolve_f64", gradc_rt_convolve_f64 as *const u8),
         ("gradc_rt_sort", gradc_rt_sort as *const u8),
         ("gradc_rt_copy", gradc_rt_copy as *const u8),
         ("gradc_rt_tick", gradc_rt_tick as *const u8),
@@ -110,7 +110,7 @@ unsafe fn conv<T: Element>(
     scratch: *mut u8,
     epilogue: Option<Epilogue<T>>,
 ) {
-    // SAFETY: the descriptor has 23 words; operands, result and scratch are as large as lowering made them.
+    // SAFETY: the descriptor has 25 words; operands, result and scratch are as large as lowering made them.
     unsafe {
         let size = |index: usize| *descriptor.add(index) as usize;
         let three = |first: usize| [size(first), size(first + 1), size(first + 2)];
@@ -125,6 +125,8 @@ unsafe fn conv<T: Element>(
             stride: three(13),
             dilation: three(16),
             pad_low: three(19).map(|word| word as isize),
+            loose: size(23) != 0,
+            packed: size(24) != 0,
         };
         let team = &*(*frame).team;
         match size(22) as u8 {
@@ -199,8 +201,8 @@ macro_rules! products {
     };
 }
 
-products!(f32, gradc_rt_gemm_f32, gradc_rt_packed_gemm_f32, gradc_rt_conv_f32);
-products!(f64, gradc_rt_gemm_f64, gradc_rt_packed_gemm_f64, gradc_rt_conv_f64);
+products!(f32, gradc_rt_gemm_f32, gradc_rt_packed_gemm_f32, gradc_rt_convolve_f32);
+products!(f64, gradc_rt_gemm_f64, gradc_rt_packed_gemm_f64, gradc_rt_convolve_f64);
 
 /// # Safety
 /// Called by entry functions only: the descriptor holds the key's code, lines, length and direction.

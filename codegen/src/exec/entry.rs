@@ -24,8 +24,8 @@ pub(super) const SYMBOLS: [&str; 10] = [
     "gradc_rt_gemm_f64",
     "gradc_rt_packed_gemm_f32",
     "gradc_rt_packed_gemm_f64",
-    "gradc_rt_conv_f32",
-    "gradc_rt_conv_f64",
+    "gradc_rt_convolve_f32",
+    "gradc_rt_convolve_f64",
     "gradc_rt_sort",
     "gradc_rt_copy",
 ];
@@ -157,12 +157,12 @@ impl<M: Module> Entry<'_, M> {
                 self.product(name, words.concat(), places, epilogue.as_ref())
             }
             Step::Conv { conv, form, double, places, epilogue } => {
-                let name = if *double { "gradc_rt_conv_f64" } else { "gradc_rt_conv_f32" };
+                let name = if *double { "gradc_rt_convolve_f64" } else { "gradc_rt_convolve_f32" };
                 let sizes = [conv.batch, conv.groups, conv.in_channels, conv.out_channels];
                 let spatial = [conv.input, conv.kernel, conv.output, conv.stride, conv.dilation].concat();
                 let mut words: Vec<i64> = sizes.iter().chain(&spatial).map(|&word| word as i64).collect();
                 words.extend(conv.pad_low.map(|word| word as i64));
-                words.push(*form as i64);
+                words.extend([*form as i64, i64::from(conv.loose), i64::from(conv.packed)]);
                 self.product(name, words, places, epilogue.as_ref())
             }
             Step::ArgSort { dtype, lines, length, descending, places } => {

@@ -6,7 +6,7 @@
 //! tile by tile.
 
 use super::product::convolution;
-use super::{Lowering, cluster, schedule};
+use super::{Lowering, cluster, decisions, schedule};
 use crate::CodegenError;
 use crate::program::{Epilogue, Place};
 use gradc_ir::{Builder, ConvForm, DType, Graph, Op, Shape, Value};
@@ -141,7 +141,10 @@ impl Lowering {
                 let columns = shape.elements() / (batch * rows);
                 if let Some(kernel) = tile(split, over, shape, [batch, rows, columns]) {
                     let epilogue = Epilogue { kernel: self.keep(kernel), arguments };
+                    let exact = decisions::depend(body, self.exact)[split.product.index()];
+                    let outer = std::mem::replace(&mut self.exact, exact);
                     self.convolve(convolution(body, node, op, &own), result, Some(epilogue));
+                    self.exact = outer;
                     return Ok(());
                 }
             }
@@ -164,7 +167,10 @@ impl Lowering {
             None => self.temporary(node.ty().bytes()),
         };
         let own: Vec<Place> = node.operands.iter().map(|operand| operands[operand.index()].clone()).collect();
+        let exact = decisions::depend(body, self.exact)[split.product.index()];
+        let outer = std::mem::replace(&mut self.exact, exact);
         self.node(body, split.product, node, &own, std::slice::from_ref(&result))?;
+        self.exact = outer;
         let inputs = split.inputs.iter().map(|&input| operands[input].clone());
         let inputs: Vec<Place> = inputs.chain([result]).collect();
         let outputs: Vec<Place> = split.outputs.iter().map(|&output| parts[output].clone()).collect();

@@ -1,6 +1,7 @@
 //! From a graph to a program: each node, or fused group, becomes steps over places in memory.
 
 mod cluster;
+mod decisions;
 mod epilogue;
 mod index;
 mod nest;
@@ -34,6 +35,8 @@ pub fn lower_within(
         program: Program::default(),
         keys: HashMap::new(),
         packed: HashMap::new(),
+        packs: arena_limit.is_none(),
+        exact: false,
         threads,
         steps: Vec::new(),
     };
@@ -59,6 +62,10 @@ struct Lowering {
     keys: HashMap<String, usize>,
     /// Operands packed so far, by what they were made of.
     packed: HashMap<packed::Source, Place>,
+    /// Whether weights may be packed, which takes memory.
+    packs: bool,
+    /// Whether a decision depends on the result of the node at hand.
+    exact: bool,
     threads: usize,
     /// The steps of the block at hand.
     steps: Vec<Step>,
@@ -112,6 +119,8 @@ impl Lowering {
         outputs: &[Option<Place>],
     ) -> Result<Vec<Place>, CodegenError> {
         let uses = graph.use_counts();
+        let outer = self.exact;
+        let exact = decisions::depend(graph, outer);
         let mut wanted: BTreeMap<(Value, usize), Place> = BTreeMap::new();
         for (&output, place) in graph.outputs().iter().zip(outputs) {
             if let (Some(place), Some(root)) = (place, producer(graph, output, &uses)) {
@@ -121,6 +130,7 @@ impl Lowering {
         let mut parts: Vec<Parts> = Vec::with_capacity(graph.len());
         for (value, node) in graph.iter() {
             let first = self.steps.len();
+            self.exact = exact[value.index()];
             let operands: Vec<Place> = node
                 .operands
                 .iter()
@@ -151,6 +161,7 @@ impl Lowering {
             self.label(first, graph, value);
             parts.push(placed);
         }
+        self.exact = outer;
         let places: Vec<Place> = graph
             .outputs()
             .iter()

@@ -1,40 +1,89 @@
-//! Right operands of products that are known at compile time, packed for the kernels once and for all.
+//! Right operands of products and weights of convolutions that are known at compile time, packed for the kernels once
+//! and for all.
 
 use super::Lowering;
 use crate::exec::{Aligned, from_bytes, from_bytes_mut};
 use crate::program::{Memory, Origins, Piece, Place, Program, Step};
 use gradc_ir::{DType, Element, Literal, Shape, TensorType};
-use gradc_kernels::Gemm;
+use gradc_kernels::{Conv, ConvForm, Gemm, Packing, Team};
 
 /// What a packed operand was made of: where the elements of the constant begin, and how they were read.
 #[derive(PartialEq, Eq, Hash)]
 pub(super) struct Source {
     address: usize,
-    sizes: [usize; 2],
-    strides: [isize; 2],
+    layout: Layout,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+enum Layout {
+    Matrix { sizes: [usize; 2], strides: [isize; 2] },
+    Weights(Packing),
 }
 
 impl Lowering {
     /// The packed form of a product's right operand, if that is a constant and the kernels want it so.
     pub(super) fn packed(&mut self, gemm: &Gemm, double: bool, operand: &Place) -> Option<Place> {
+        let wanted = match double {
+            true => gemm.prefers_packed::<f64>(),
+            false => gemm.prefers_packed::<f32>(),
+        };
+        let literal = self.whole(double, operand).filter(|_| wanted)?;
+        let [_, row, column] = gemm.b_strides;
+        let layout = Layout::Matrix { sizes: [gemm.k, gemm.n], strides: [row, column] };
+        self.pack(&literal, layout, |literal| match double {
+            true => packed::<f64>(literal, gemm.packed_elements::<f64>(), |b, packed| gemm.pack(b, packed)),
+            false => packed::<f32>(literal, gemm.packed_elements::<f32>(), |b, packed| gemm.pack(b, packed)),
+        })
+    }
+
+    /// The packed form of a convolution's weights, if these are a constant and the kernels want it so. A program whose
+    /// memory is limited reads them as they are: transformed weights are up to four times as large.
+    pub(super) fn packed_weights(
+        &mut self,
+        conv: &Conv,
+        form: ConvForm,
+        double: bool,
+        operand: &Place,
+    ) -> Option<Place> {
+        let packing = match double {
+            true => conv.packing::<f64>(form),
+            false => conv.packing::<f32>(form),
+        };
+        let packing = packing.filter(|_| self.packs)?;
+        let literal = self.whole(double, operand)?;
+        let team = Team::new(1);
+        self.pack(&literal, Layout::Weights(packing), |literal| match double {
+            true => {
+                packed::<f64>(literal, packing.elements::<f64>(), |w, packed| packing.pack(w, packed, &team))
+            }
+            false => {
+                packed::<f32>(literal, packing.elements::<f32>(), |w, packed| packing.pack(w, packed, &team))
+            }
+        })
+    }
+
+    /// The constant that an operand is, if it is one as a whole and has elements of this type.
+    fn whole(&self, double: bool, operand: &Place) -> Option<Literal> {
         let Origins::Constant(literal) = &self.program.pieces[operand.memory.0 as usize].origin else {
             return None;
         };
-        let (wanted, dtype) = match double {
-            true => (gemm.prefers_packed::<f64>(), DType::F64),
-            false => (gemm.prefers_packed::<f32>(), DType::F32),
-        };
+        let dtype = if double { DType::F64 } else { DType::F32 };
         let whole = operand.offset == 0 && operand.terms.is_empty() && literal.dtype() == dtype;
-        if !(wanted && whole) {
-            return None;
-        }
-        let [_, row, column] = gemm.b_strides;
-        let address = literal.bytes().as_ptr() as usize;
-        let source = Source { address, sizes: [gemm.k, gemm.n], strides: [row, column] };
+        whole.then(|| literal.clone())
+    }
+
+    /// A constant in a layout, packed when it is first asked for.
+    fn pack(
+        &mut self,
+        literal: &Literal,
+        layout: Layout,
+        pack: impl Fn(&Literal) -> Option<Literal>,
+    ) -> Option<Place> {
+        let source = Source { address: literal.bytes().as_ptr() as usize, layout };
         if let Some(place) = self.packed.get(&source) {
             return Some(place.clone());
         }
-        let packed = if double { packed::<f64>(gemm, literal)? } else { packed::<f32>(gemm, literal)? };
+        let packed = pack(literal)?;
         let bytes = packed.ty().bytes();
         let place = self.piece(Piece { origin: Origins::Packed(packed), bytes, offset: 0 });
         self.packed.insert(source, place.clone());
@@ -42,15 +91,18 @@ impl Lowering {
     }
 }
 
-/// The elements of a constant, packed.
-fn packed<T: Element + gradc_kernels::Element>(gemm: &Gemm, literal: &Literal) -> Option<Literal> {
+/// The elements of a constant, packed: `length` elements that `pack` writes.
+fn packed<T: Element + gradc_kernels::Element>(
+    literal: &Literal,
+    length: usize,
+    pack: impl Fn(&[T], &mut [T]),
+) -> Option<Literal> {
     let copy = from_bytes::<T>(literal.bytes()).is_none().then(|| Aligned::copy_of(literal.bytes()));
     let elements = from_bytes::<T>(copy.as_ref().map_or(literal.bytes(), Aligned::as_slice))?;
-    let length = gemm.packed_elements::<T>();
     // A cache line more, so that one begins within the first.
     let mut bytes = vec![0; (length + 64) * size_of::<T>()];
     let first = bytes.as_ptr().align_offset(64);
-    gemm.pack(elements, from_bytes_mut(&mut bytes[first..][..length * size_of::<T>()])?);
+    pack(elements, from_bytes_mut(&mut bytes[first..][..length * size_of::<T>()])?);
     let all = Literal::from_bytes(TensorType::new(DType::U8, Shape::new(&[bytes.len()])), bytes.into())?;
     let own = all.bytes().slice(first..first + length * size_of::<T>());
     Literal::from_bytes(TensorType::new(T::DTYPE, Shape::new(&[length])), own)

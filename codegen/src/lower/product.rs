@@ -180,7 +180,11 @@ impl Lowering {
 
     /// Adds a convolution.
     pub(super) fn convolve(&mut self, convolution: Convolution, result: Place, epilogue: Option<Epilogue>) {
-        let Convolution { conv, form, double, operands: [first, second] } = convolution;
+        let Convolution { mut conv, form, double, operands: [first, mut second] } = convolution;
+        conv.loose = !self.exact;
+        if let Some(packed) = self.packed_weights(&conv, form, double, &second) {
+            (second, conv.packed) = (packed, true);
+        }
         let scratch = match double {
             true => conv.scratch_bytes::<f64>(form, self.threads),
             false => conv.scratch_bytes::<f32>(form, self.threads),
@@ -252,6 +256,8 @@ pub(super) fn convolution(graph: &Graph, node: &Node, op: &ConvOp, operands: &[P
         stride: three(&op.stride, 1),
         dilation: three(&op.dilation, 1),
         pad_low: three(&op.pad_low.iter().map(|&pad| pad as isize).collect::<Vec<_>>(), 0),
+        loose: false,
+        packed: false,
     };
     let form = match op.form {
         ConvForm::Forward => gradc_kernels::ConvForm::Forward,

@@ -1,7 +1,7 @@
 //! Compiled models as object files: linked into a C program, they compute the bits that the JIT's code computes.
 
 use crate::support::*;
-use gradc::{Compile, CompiledModel, Literal, Role, Target, Wrt};
+use gradc::{Compile, CompiledModel, Emit, Literal, Role, Target, Wrt};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
@@ -171,6 +171,27 @@ fn a_convolutional_network_computes_the_same_from_c() {
         .model();
     let compile = Compile::new(&model).target(Target::norm("y")).threads(2);
     agrees("convolutional", &compile.wrt(Wrt::names(["x", "conv.weight"])).build().unwrap(), 2);
+}
+
+/// Weights that do not change stand in the file as the kernels want them, for both directions.
+#[test]
+fn a_network_with_frozen_convolutions_computes_the_same_from_c() {
+    let pads = [ints("pads", &[1, 1, 1, 1])];
+    let strided = [ints("pads", &[1, 1, 1, 1]), ints("strides", &[2, 2])];
+    let model = Onnx::new()
+        .input("x", "2,20,12,12")
+        .weight("w1", &[36, 20, 3, 3], &noise(36 * 180, 1))
+        .weight("w2", &[16, 36, 3, 3], &noise(36 * 144, 2))
+        .node_with("Conv", "x w1", "c", &pads)
+        .node("Relu", "c", "r")
+        .node_with("Conv", "r w2", "y", &strided)
+        .output("y", "2,16,6,6")
+        .model();
+    let compile = Compile::new(&model).target(Target::norm("y")).threads(2);
+    let compiled = compile.wrt(Wrt::names(["x"])).build().unwrap();
+    let plan = compiled.emit(Emit::Plan).unwrap();
+    assert_eq!(plan.matches("packed: true").count(), 3, "{plan}");
+    agrees("frozen", &compiled, 2);
 }
 
 #[test]

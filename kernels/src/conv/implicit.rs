@@ -55,8 +55,13 @@ pub struct Layout {
     pub total: usize,
 }
 
+/// Whether the weights have to be reordered before the product.
+pub fn reorders(shape: &Shape, form: ConvForm) -> bool {
+    form == ConvForm::InputGradient && shape.taps() > 1
+}
+
 impl Layout {
-    pub fn new<T>(shape: &Shape, form: ConvForm, threads: usize) -> Layout {
+    pub fn new<T>(shape: &Shape, form: ConvForm, packed: bool, threads: usize) -> Layout {
         let taps = shape.taps();
         let widest = (0..shape.parts).map(|part| shape.part(part).columns()).max().unwrap_or(0);
         let side_by_side = shape.batch > 1 && widest < FEW_POSITIONS && shape.rows >= 8;
@@ -70,7 +75,7 @@ impl Layout {
         };
         let images = images.min(shape.batch);
         let direct = shape.parts == 1 && shape.part(0).step == [1; 3] && !side_by_side;
-        let reorders = form == ConvForm::InputGradient && taps > 1;
+        let reorders = !packed && reorders(shape, form);
         let mut end = 0;
         let mut take = |bytes: usize| {
             let start = end;
@@ -116,6 +121,8 @@ pub struct Implicit<'a, T> {
     pub team: &'a Team,
     pub source: *const T,
     pub weights: *const T,
+    /// Whether the weights are what [`Implicit::pack`] wrote.
+    pub packed: bool,
     pub target: *mut T,
     pub epilogue: Option<Epilogue<T>>,
     pub scratch: *mut u8,
@@ -131,27 +138,9 @@ impl<T: Element> Implicit<'_, T> {
         let shape = &self.shape;
         // SAFETY: the caller's promise; the threads write to disjoint places.
         unsafe {
-            let offsets = self.at::<usize>(self.layout.offsets);
-            let places = self.at::<usize>(self.layout.places);
-            for index in 0..shape.parts {
-                let part = shape.part(index);
-                for tap in 0..part.tap_count() {
-                    let [t0, t1, t2] = part.tap(tap);
-                    *offsets.add(part.first_tap + tap) = shape.tap_offset(&part, tap);
-                    *places.add(part.first_tap + tap) = (t0 * conv.kernel[1] + t1) * conv.kernel[2] + t2;
-                }
-                if self.in_runs(&part) {
-                    let mut row = self.rows(&part);
-                    for channel in 0..shape.channels {
-                        for tap in 0..part.tap_count() {
-                            *row = channel * shape.source.channel + *offsets.add(part.first_tap + tap);
-                            row = row.add(1);
-                        }
-                    }
-                }
-            }
+            self.number_taps(conv);
             if self.layout.reorders {
-                self.reorder();
+                self.reorder(self.at(self.layout.weights));
             }
             let mut image = 0;
             while image < shape.batch {
@@ -173,6 +162,45 @@ impl<T: Element> Implicit<'_, T> {
                     self.finish(images.clone());
                 }
                 image = images.end;
+            }
+        }
+    }
+
+    /// Writes the weights as [`Implicit::run`] reads them if they are packed.
+    ///
+    /// # Safety
+    /// As for [`Implicit::run`], but for source and target, which are not used.
+    pub unsafe fn pack(&self, conv: &Conv, to: *mut T) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.number_taps(conv);
+            self.reorder(to);
+        }
+    }
+
+    /// Writes where the taps are in the source and in the kernel.
+    unsafe fn number_taps(&self, conv: &Conv) {
+        let shape = &self.shape;
+        // SAFETY: the scratch memory has room for all taps.
+        unsafe {
+            let offsets = self.at::<usize>(self.layout.offsets);
+            let places = self.at::<usize>(self.layout.places);
+            for index in 0..shape.parts {
+                let part = shape.part(index);
+                for tap in 0..part.tap_count() {
+                    let [t0, t1, t2] = part.tap(tap);
+                    *offsets.add(part.first_tap + tap) = shape.tap_offset(&part, tap);
+                    *places.add(part.first_tap + tap) = (t0 * conv.kernel[1] + t1) * conv.kernel[2] + t2;
+                }
+                if self.in_runs(&part) {
+                    let mut row = self.rows(&part);
+                    for channel in 0..shape.channels {
+                        for tap in 0..part.tap_count() {
+                            *row = channel * shape.source.channel + *offsets.add(part.first_tap + tap);
+                            row = row.add(1);
+                        }
+                    }
+                }
             }
         }
     }
@@ -209,10 +237,10 @@ impl<T: Element> Implicit<'_, T> {
 
     /// Writes the weights of the input gradient as matrices: for every part and group, rows are input channels and
     /// columns are (output channel, tap).
-    unsafe fn reorder(&self) {
+    unsafe fn reorder(&self, to: *mut T) {
         let Shape { groups, rows, channels, .. } = self.shape;
         let all: usize = self.shape.taps();
-        let job = Shared(&raw const *self);
+        let (job, to) = (Shared(&raw const *self), Shared(to.cast_const()));
         const ROWS: usize = 16;
         let blocks = rows.div_ceil(ROWS);
         self.each(groups * blocks, ROWS * channels * all * 4, |number, _| {
@@ -231,7 +259,7 @@ impl<T: Element> Implicit<'_, T> {
                         places: job.at::<usize>(job.layout.places).add(part.first_tap),
                         from: job.weights.add((group * channels * rows + row) * all),
                         from_channel: rows * all,
-                        to: job.at::<T>(job.layout.weights).add(
+                        to: to.get().cast_mut().add(
                             groups * rows * channels * part.first_tap
                                 + (group * rows + row) * channels * taps,
                         ),
@@ -317,9 +345,10 @@ impl<T: Element> Implicit<'_, T> {
                 let row = if layout.side_by_side { images.len() * part.columns() } else { part.columns() };
                 (self.at::<T>(layout.temporary).add((image * all_rows + group * shape.rows) * row), row)
             };
-            let (a, a_row, a_column) = if layout.reorders {
+            let (a, a_row, a_column) = if layout.reorders || self.packed {
                 let first = all_rows * shape.channels * part.first_tap + group * shape.rows * k;
-                (self.at::<T>(layout.weights).add(first).cast_const(), k as isize, 1)
+                let matrices = if self.packed { self.weights } else { self.at(layout.weights) };
+                (matrices.add(first), k as isize, 1)
             } else if shape.is_transposed() {
                 (self.weights.add(group * shape.rows * k), 1, shape.rows as isize)
             } else {

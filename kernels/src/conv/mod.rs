@@ -3,6 +3,7 @@
 mod depthwise;
 mod generic;
 mod implicit;
+mod packing;
 mod patches;
 mod shape;
 mod sliding;
@@ -14,6 +15,7 @@ mod winograd;
 
 use depthwise::Depthwise;
 use implicit::Implicit;
+pub use packing::Packing;
 use shape::Shape;
 use sliding::Sliding;
 use weights::Weights;
@@ -43,7 +45,7 @@ pub enum ConvForm {
 /// `[out_channels, in_channels / groups, kernel...]`. Output channel `o` sees the input channels of its group,
 /// `o / (out_channels / groups)`. The output size is given, so a high pad is not needed: whatever lies outside
 /// of the input is zero, and low pads may be negative.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct Conv {
     /// The number of images.
@@ -66,6 +68,10 @@ pub struct Conv {
     pub dilation: [usize; 3],
     /// Zeros before the input, or, if negative, input elements left out.
     pub pad_low: [isize; 3],
+    /// Whether the result may be off by about twice as much as plain sums are, where that is faster.
+    pub loose: bool,
+    /// Whether the weights that the forward or the input gradient reads are what [`Packing::pack`] wrote.
+    pub packed: bool,
 }
 
 impl Conv {
@@ -82,12 +88,12 @@ impl Conv {
             return depthwise::Layout::new::<T>(&Shape::new(self, form), threads).total;
         }
         if let Some(problem) = Problem::new::<T>(self, form) {
-            return winograd::Layout::new::<T>(&problem, false, threads).total;
+            return winograd::Layout::new::<T>(&problem, self.packed, threads).total;
         }
         match form {
             ConvForm::WeightGradient => weights::Layout::new::<T>(self, threads).total,
             ConvForm::Forward | ConvForm::InputGradient => {
-                implicit::Layout::new::<T>(&Shape::new(self, form), form, threads).total
+                implicit::Layout::new::<T>(&Shape::new(self, form), form, self.packed, threads).total
             }
         }
     }
@@ -184,9 +190,9 @@ impl Conv {
                 return job.run(self, form);
             }
             if let Some(problem) = Problem::new::<T>(self, form) {
-                let layout = winograd::Layout::new::<T>(&problem, false, team.threads());
+                let layout = winograd::Layout::new::<T>(&problem, self.packed, team.threads());
                 let (source, weights, target, scratch) = (first, second, result, scratch.cast());
-                let packed = false;
+                let packed = self.packed;
                 let job = Winograd {
                     problem,
                     layout,
@@ -209,10 +215,22 @@ impl Conv {
                 }
                 ConvForm::Forward | ConvForm::InputGradient => {
                     let shape = Shape::new(self, form);
-                    let layout = implicit::Layout::new::<T>(&shape, form, team.threads());
+                    let (packed, threads) = (self.packed, team.threads());
+                    let layout = implicit::Layout::new::<T>(&shape, form, packed, threads);
                     let (source, weights, target) = (first, second, result);
-                    Implicit { shape, layout, tier, team, source, weights, target, epilogue, scratch }
-                        .run(self);
+                    let job = Implicit {
+                        shape,
+                        layout,
+                        tier,
+                        team,
+                        source,
+                        weights,
+                        packed,
+                        target,
+                        epilogue,
+                        scratch,
+                    };
+                    job.run(self);
                 }
             }
         }

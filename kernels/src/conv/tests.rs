@@ -134,7 +134,20 @@ fn conv(
         let reach = (kernel[d].max(1) - 1) * dilation[d] + 1;
         if room < reach as isize { 0 } else { (room as usize - reach) / stride[d] + 1 }
     });
-    Conv { batch, groups, in_channels, out_channels, input, kernel, output, stride, dilation, pad_low }
+    Conv {
+        batch,
+        groups,
+        in_channels,
+        out_channels,
+        input,
+        kernel,
+        output,
+        stride,
+        dilation,
+        pad_low,
+        loose: false,
+        packed: false,
+    }
 }
 
 fn cases() -> Vec<Conv> {
@@ -206,7 +219,7 @@ fn check_all<T: Numbers>() {
     for tier in Tier::available() {
         for (number, conv) in cases().iter().enumerate() {
             check::<T>(conv, tier, &teams[number % 2], true);
-            check::<T>(conv, tier, &teams[(number + 1) % 2], false);
+            check::<T>(&Conv { loose: true, ..*conv }, tier, &teams[(number + 1) % 2], false);
         }
     }
 }
@@ -268,15 +281,90 @@ fn error(conv: &Conv, form: ConvForm) -> f64 {
 #[test]
 fn windows_of_two_are_more_precise_than_plain_sums_and_those_of_four_nearly_so() {
     let pad = [0, 1, 1];
-    let layer = |channels: usize, size: usize| {
-        conv([1, 1, channels, channels], [1, size, size], [1, 3, 3], [1; 3], [1; 3], pad, pad)
+    let layer = |channels: usize, size: usize, loose: bool| {
+        let conv = conv([1, 1, channels, channels], [1, size, size], [1, 3, 3], [1; 3], [1; 3], pad, pad);
+        Conv { loose, ..conv }
     };
     let (forward, backward) = (ConvForm::Forward, ConvForm::InputGradient);
-    for (channels, size, form, out) in [(64, 16, forward, 2), (64, 16, backward, 4), (512, 7, backward, 2)] {
-        let conv = layer(channels, size);
+    for (channels, size, loose, form, out) in [
+        (64, 16, false, forward, 2),
+        (64, 16, false, backward, 2),
+        (64, 16, true, forward, 4),
+        (64, 16, true, backward, 4),
+        (512, 7, true, backward, 2),
+    ] {
+        let conv = layer(channels, size, loose);
         assert_eq!(Problem::new::<f32>(&conv, form).map(|problem| problem.out), Some(out), "{conv:?}");
         // Plain sums of that many terms are off by 4e-7 and 1.2e-6.
         let error = error(&conv, form);
         assert!(error < if out == 4 { 1.2e-6 } else { 8e-7 }, "{form:?} {conv:?}: {error}");
     }
+}
+
+/// Weights, and what [`Conv::packing`] makes of them; none if it makes nothing.
+fn packed<T: Numbers>(conv: &Conv, form: ConvForm, threads: usize) -> Option<[Vec<T>; 2]> {
+    let packing = conv.packing::<T>(form)?;
+    let weights = T::sequence(lengths(conv, form)[1], 2);
+    // Nothing may be left out but what no tile reads.
+    let mut packed = vec![T::from_f64(0.0); packing.elements::<T>()];
+    packing.pack(&weights, &mut packed, &Team::new(threads));
+    Some([weights, packed])
+}
+
+fn check_packed<T: Numbers>(conv: &Conv, tier: Tier, team: &Team) -> usize {
+    let mut checked = 0;
+    for form in [ConvForm::Forward, ConvForm::InputGradient] {
+        let Some([weights, packed]) = packed::<T>(conv, form, team.threads()) else { continue };
+        let [a, _, c] = lengths(conv, form);
+        let first = T::sequence(a, 1);
+        let wide = |v: &[T]| v.iter().map(|x| x.to_f64()).collect::<Vec<f64>>();
+        let wanted = expected(conv, form, &wide(&first), &wide(&weights));
+        let conv = Conv { packed: true, ..*conv };
+        let mut result = vec![T::from_f64(f64::NAN); c];
+        let mut scratch = vec![0xffu8; conv.scratch_bytes::<T>(form, team.threads())];
+        unsafe {
+            let (x, w, y) = (first.as_ptr(), packed.as_ptr(), result.as_mut_ptr());
+            conv.run_tier(tier, form, x, w, y, None, scratch.as_mut_ptr(), team);
+        }
+        let terms = conv.in_channels.max(conv.out_channels) * conv.kernel.iter().product::<usize>();
+        let four = Problem::new::<T>(&conv, form).is_some_and(|problem| problem.out == 4);
+        let terms = if four { 2 * terms } else { terms };
+        for (index, (x, y)) in result.iter().zip(&wanted).enumerate() {
+            assert!(close(*x, *y, terms), "{tier:?} {form:?} {conv:?} at {index}: {x:?} is not {y}");
+        }
+        checked += 1;
+    }
+    checked
+}
+
+#[test]
+fn packed_weights_give_what_weights_give() {
+    let mut checked = 0;
+    for tier in Tier::available() {
+        for (number, conv) in cases().iter().enumerate() {
+            let conv = Conv { loose: number % 3 != 0, ..*conv };
+            let team = Team::new(1 + number % 2 * 2);
+            checked += check_packed::<f32>(&conv, tier, &team) + check_packed::<f64>(&conv, tier, &team);
+        }
+    }
+    assert!(checked > 40 * Tier::available().count(), "{checked}");
+}
+
+#[test]
+fn packed_weights_do_not_depend_on_the_number_of_threads_and_are_shared_between_sizes() {
+    let pad = [0, 1, 1];
+    let layer = |batch, size, stride| {
+        let stride = [1, stride, stride];
+        let conv = conv([batch, 1, 80, 96], [1, size, size], [1, 3, 3], stride, [1; 3], pad, pad);
+        Conv { loose: true, ..conv }
+    };
+    for form in [ConvForm::Forward, ConvForm::InputGradient] {
+        assert_eq!(layer(1, 20, 1).packing::<f32>(form), layer(2, 40, 1).packing::<f32>(form));
+        let packings = [1, 2, 4].map(|threads| packed::<f32>(&layer(1, 20, 1), form, threads));
+        assert!(packings[0].is_some() && packings.iter().all(|packing| *packing == packings[0]));
+    }
+    let form = ConvForm::InputGradient;
+    assert_eq!(layer(1, 20, 2).packing::<f32>(form), layer(3, 20, 2).packing::<f32>(form));
+    assert!(layer(1, 20, 2).packing::<f64>(form).is_some());
+    assert_eq!(layer(1, 20, 1).packing::<f32>(ConvForm::WeightGradient), None);
 }

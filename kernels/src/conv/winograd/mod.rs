@@ -10,17 +10,17 @@ mod plan;
 mod scheme;
 mod steps;
 
+mod transform;
+
 use std::ops::Range;
 
 pub use plan::{Layout, Problem};
-use steps::{Results, Weights, Windows};
+use steps::{Results, Windows};
+pub use transform::{Panels, Transform};
 
 use crate::element::Shared;
 use crate::gemm::part_of;
 use crate::{Element, Epilogue, Team, Tier};
-
-/// Source channels whose weights are transformed by one task.
-const WEIGHT_CHANNELS: usize = 64;
 
 /// One call.
 pub struct Winograd<'a, T> {
@@ -30,7 +30,7 @@ pub struct Winograd<'a, T> {
     pub team: &'a Team,
     pub source: *const T,
     pub weights: *const T,
-    /// Whether the weights are what [`pack`] wrote.
+    /// Whether the weights are what [`Transform`] wrote.
     pub packed: bool,
     pub target: *mut T,
     pub epilogue: Option<Epilogue<T>>,
@@ -48,16 +48,8 @@ impl<T: Element> Winograd<'_, T> {
         let job = Shared(&raw const *self);
         let all = problem.batch * problem.windows[0];
         if !self.packed && !layout.on_the_way {
-            let parts = problem.channels.div_ceil(WEIGHT_CHANNELS);
-            self.team.run(layout.panels * parts, &|chunk, worker| {
-                // SAFETY: every task writes to other places.
-                unsafe {
-                    let job = &*job.get();
-                    let (panel, part) = (chunk / parts, chunk % parts);
-                    let to = job.scratch.add(panel * job.layout.panel);
-                    job.transform_weights(panel, part_of(job.problem.channels, parts, part, 1), to, worker);
-                }
-            });
+            // SAFETY: the caller's promise.
+            unsafe { problem.transform().run(self.tier, self.weights, self.scratch, self.team) };
         }
         let chunks = problem.channels.div_ceil(plan::UNIT);
         let threads = self.team.threads();
@@ -96,15 +88,6 @@ impl<T: Element> Winograd<'_, T> {
         unsafe { self.scratch.add(self.layout.own_at + worker * self.layout.own_each) }
     }
 
-    unsafe fn transform_weights(&self, panel: usize, channels: Range<usize>, to: *mut T, worker: usize) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let own = self.own(worker).add(self.layout.rows_at);
-            let (problem, layout) = (&self.problem, &self.layout);
-            T::dispatch(self.tier, Weights { problem, layout, from: self.weights, panel, channels, own, to });
-        }
-    }
-
     /// Products, results and epilogue of a panel for some lines of windows.
     unsafe fn finish(&self, panel: usize, lines: Range<usize>, first: usize, worker: usize) {
         let (problem, layout) = (&self.problem, &self.layout);
@@ -113,7 +96,7 @@ impl<T: Element> Winograd<'_, T> {
             let own = self.own(worker);
             let weights = if layout.on_the_way {
                 let to = own.add(layout.panel_at);
-                self.transform_weights(panel, 0..problem.channels, to, worker);
+                problem.transform().panel(self.tier, self.weights, panel, 0..problem.channels, to);
                 to.cast_const()
             } else if self.packed {
                 self.weights.add(panel * layout.panel)

@@ -1,6 +1,7 @@
 //! Whether and how a convolution is computed by way of windows: decided from its sizes alone.
 
 use super::super::{Conv, ConvForm};
+use super::transform::{Panels, Transform};
 
 /// Channels and rows are padded to this in scratch memory; every tier's vectors divide it.
 pub const UNIT: usize = 16;
@@ -65,11 +66,9 @@ impl Problem {
             Problem { batch: conv.batch, channels, rows, source, target, first, weights, flip, out, windows }
         };
         let (two, four) = (with(2), with(4));
-        // Forward, less precision than that of plain sums would move more values across the kinks of what follows, and
-        // the gradient there with them; a gradient has no kinks in its cotangents.
-        let best = if flip && four.cost() < two.cost() { four } else { two };
+        let best = if conv.loose && four.cost(conv.packed) < two.cost(conv.packed) { four } else { two };
         let plain = 11 * conv.batch * target[0] * target[1];
-        (best.cost() < plain).then_some(best)
+        (best.cost(conv.packed) < plain).then_some(best)
     }
 
     /// Products of a window along both axes.
@@ -77,13 +76,23 @@ impl Problem {
         (self.out + 2) * (self.out + 2)
     }
 
+    /// The transform of its weights.
+    pub fn transform(&self) -> Transform {
+        let Problem { out, channels, rows, weights, flip, .. } = *self;
+        Transform { out, channels, rows, strides: weights, flip }
+    }
+
     /// About how long it takes, in multiplications for a pair of channels.
-    fn cost(&self) -> usize {
+    fn cost(&self, packed: bool) -> usize {
         let all = self.batch * self.windows[0] * self.windows[1];
         // Transforms of windows and results.
-        let more = all * 24 * (self.channels + self.rows) / (self.channels * self.rows);
-        // Those of a transposed convolution are adjacent where a panel needs them.
-        let weights = if self.flip { 14 } else { 26 };
+        let more = all * 10 * (self.channels + self.rows) / (self.channels * self.rows);
+        // Those of a transposed convolution are adjacent where a panel needs them; packed ones come from memory.
+        let weights = match (packed, self.flip) {
+            (true, _) => 15,
+            (false, true) => 14,
+            (false, false) => 26,
+        };
         self.products() * (all.next_multiple_of(4) + more + weights)
     }
 }
@@ -129,14 +138,17 @@ impl Layout {
     /// The layout for a problem; `packed` if the weights come transformed.
     pub fn new<T>(problem: &Problem, packed: bool, threads: usize) -> Layout {
         let (element, products) = (size_of::<T>(), problem.products());
-        let padded = problem.rows.next_multiple_of(UNIT);
-        let width = if problem.rows.next_multiple_of(48) == padded { 48 } else { 32.min(padded) };
-        let panels = problem.rows.div_ceil(width);
-        let panel_product = problem.channels * width + UNIT;
-        let panel = products * panel_product;
+        let Panels { width, count: panels, product: panel_product, panel } = problem.transform().panels();
         let window = problem.channels.next_multiple_of(UNIT) + UNIT;
         let far = panels * panel * element > NEAR_BYTES;
-        let wanted = (WINDOW_BYTES / (products * window * element)).max(if far { 48 } else { 16 });
+        let very_far = panels * panel * element > 16 * NEAR_BYTES;
+        let wanted = (WINDOW_BYTES / (products * window * element)).max(if very_far {
+            128
+        } else if far {
+            48
+        } else {
+            16
+        });
         let all = problem.batch * problem.windows[0];
         let lines = (wanted / problem.windows[1]).clamp(1, all);
         let lines = all.div_ceil(all.div_ceil(lines));
@@ -148,7 +160,7 @@ impl Layout {
         let together = (ROW_BYTES / (row * element * problem.out)).clamp(1, lines);
         let rows = row * (problem.out * together + 2);
         let rows_at = products * result_product;
-        let panel_at = rows_at + rows.max(9 * UNIT * width);
+        let panel_at = rows_at + rows;
         let own_each = panel_at + if on_the_way { panel } else { 0 };
         let windows_at = if packed || on_the_way { 0 } else { panels * panel };
         let own_at = windows_at + products * window_product;

@@ -3,78 +3,14 @@
 use std::ops::Range;
 
 use super::Winograd;
-use super::plan::{Layout, Problem, UNIT};
+use super::plan::UNIT;
 use super::scheme::{self, Four, Scheme, Two};
 use crate::Element;
-use crate::gemm::pack::panel;
 use crate::gemm::tile::{Ahead, Tile};
 use crate::simd::{Kernel, Lanes, Vector};
 
-/// Transforms the weights of a panel for some source channels.
-pub struct Weights<'a, T> {
-    pub problem: &'a Problem,
-    pub layout: &'a Layout,
-    pub from: *const T,
-    pub panel: usize,
-    pub channels: Range<usize>,
-    /// Memory for the weights of `UNIT` source channels.
-    pub own: *mut T,
-    /// The panel.
-    pub to: *mut T,
-}
-
-impl<T: Element> Kernel<T> for Weights<'_, T> {
-    #[inline(always)]
-    unsafe fn call<V: Vector<Item = T>>(self) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match self.problem.out {
-                2 => self.run::<V, Two>(),
-                _ => self.run::<V, Four>(),
-            }
-        }
-    }
-}
-
-impl<T: Element> Weights<'_, T> {
-    #[inline(always)]
-    unsafe fn run<V: Vector<Item = T>, S: Scheme>(&self) {
-        let (problem, width) = (self.problem, self.layout.width);
-        let row = self.panel * width;
-        let rows = width.min(problem.rows - row);
-        let [row_stride, channel_stride] = problem.weights;
-        // SAFETY: the caller's promise.
-        unsafe {
-            let from = self.from.add(row * row_stride);
-            let mut channel = self.channels.start;
-            while channel < self.channels.end {
-                let count = UNIT.min(self.channels.end - channel);
-                if channel_stride == 9 {
-                    let from = from.add(channel * 9);
-                    panel::<V>(from, row_stride as isize, 1, rows, width, 9 * count, self.own);
-                } else {
-                    for i in 0..count {
-                        let from = from.add((channel + i) * channel_stride);
-                        let own = self.own.add(i * 9 * width);
-                        panel::<V>(from, row_stride as isize, 1, rows, width, 9, own);
-                    }
-                }
-                for i in 0..count {
-                    for lane in (0..width).step_by(V::LANES) {
-                        let from = self.own.add(i * 9 * width + lane);
-                        let to = self.to.add((channel + i) * width + lane);
-                        let flip = if problem.flip { 8 } else { 0 };
-                        scheme::weights::<V, S>(
-                            |tap| V::load(from.add(tap.abs_diff(flip) * width)),
-                            |product, value| value.store(to.add(product * self.layout.panel_product)),
-                        );
-                    }
-                }
-                channel += count;
-            }
-        }
-    }
-}
+/// Windows that are multiplied with weights faster than these come from memory.
+const FEW_WINDOWS: usize = 64;
 
 /// Transforms the windows of some lines and `UNIT` source channels.
 pub struct Windows<'a, 'b, T> {
@@ -236,6 +172,7 @@ impl<T: Element> Results<'_, '_, T> {
         let across = problem.windows[1];
         let windows = self.lines.len() * across;
         let width = self.rows().len().next_multiple_of(V::LANES);
+        let asks = self.job.packed && windows <= FEW_WINDOWS;
         // SAFETY: the caller's promise; rows of windows, panels and sums are padded.
         unsafe {
             let all = self.job.scratch.add(layout.windows_at);
@@ -244,6 +181,11 @@ impl<T: Element> Results<'_, '_, T> {
                 let from = all.add(product * layout.window_product);
                 let weights = self.weights.add(product * layout.panel_product);
                 let to = self.own.add(product * layout.result_product);
+                // Weights that are read once come from memory: the next product's are asked for meanwhile.
+                let next = weights.wrapping_add(layout.panel_product);
+                let next = Ahead::new(next, layout.width, layout.width as isize, problem.channels);
+                let tiles = windows.div_ceil(V::ROWS) * width.div_ceil(V::VECTORS * V::LANES);
+                let mut number = 0;
                 let mut column = 0;
                 while column < width {
                     let vectors = ((width - column) / V::LANES).min(V::VECTORS);
@@ -265,9 +207,10 @@ impl<T: Element> Results<'_, '_, T> {
                             c_row: layout.width,
                             tail: V::LANES,
                             accumulate: false,
-                            ahead: Ahead::NOTHING,
+                            ahead: if asks { next.part(tiles, number) } else { Ahead::NOTHING },
                         };
                         V::TILES[height - 1][vectors - 1](&tile);
+                        number += 1;
                         window += height;
                     }
                     column += vectors * V::LANES;
