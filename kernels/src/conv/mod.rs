@@ -19,7 +19,7 @@ pub use packing::Packing;
 use shape::Shape;
 use sliding::Sliding;
 use weights::Weights;
-use winograd::{Problem, Winograd};
+use winograd::{Gradient, GradientJob, Problem, Winograd};
 
 use crate::{Element, Epilogue, Team, Tier};
 
@@ -68,7 +68,8 @@ pub struct Conv {
     pub dilation: [usize; 3],
     /// Zeros before the input, or, if negative, input elements left out.
     pub pad_low: [isize; 3],
-    /// Whether the result may be off by about twice as much as plain sums are, where that is faster.
+    /// Whether the result may be off by about twice as much as plain sums are (the weight gradient: four times), where
+    /// that is faster.
     pub loose: bool,
     /// Whether the weights that the forward or the input gradient reads are what [`Packing::pack`] wrote.
     pub packed: bool,
@@ -89,6 +90,9 @@ impl Conv {
         }
         if let Some(problem) = Problem::new::<T>(self, form) {
             return winograd::Layout::new::<T>(&problem, self.packed, threads).total;
+        }
+        if let Some(gradient) = Gradient::new::<T>(self, form, threads) {
+            return gradient.total;
         }
         match form {
             ConvForm::WeightGradient => weights::Layout::new::<T>(self, threads).total,
@@ -206,6 +210,10 @@ impl Conv {
                     scratch,
                 };
                 return job.run();
+            }
+            if let Some(gradient) = Gradient::new::<T>(self, form, team.threads()) {
+                let (x, dy, dw, scratch) = (first, second, result, scratch.cast());
+                return GradientJob { gradient, tier, team, x, dy, dw, epilogue, scratch }.run();
             }
             match form {
                 ConvForm::WeightGradient => {

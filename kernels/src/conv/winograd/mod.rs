@@ -6,6 +6,7 @@
 //! In scratch memory, channels are adjacent, so that the transforms are plain arithmetic on vectors of channels, and
 //! windows of all rows and images are rows of one matrix.
 
+mod gradient;
 mod plan;
 mod scheme;
 mod steps;
@@ -14,6 +15,7 @@ mod transform;
 
 use std::ops::Range;
 
+pub use gradient::{Gradient, GradientJob};
 pub use plan::{Layout, Problem};
 use steps::{Results, Windows};
 pub use transform::{Panels, Transform};

@@ -21,6 +21,14 @@ pub trait Scheme {
     unsafe fn target<V: Vector>(p: [V; MOST]) -> [V; MOST];
 }
 
+/// The transposes of a scheme's transforms, for the gradient in the weights.
+pub trait Transposed: Scheme {
+    /// The transpose of [`Scheme::target`]: products from cotangents of results.
+    unsafe fn cotangent<V: Vector>(y: [V; MOST]) -> [V; MOST];
+    /// The transpose of [`Scheme::weights`]: taps from products.
+    unsafe fn taps<V: Vector>(q: [V; MOST]) -> [V; 3];
+}
+
 /// Two results from four products, with the points 0, 1, -1.
 pub struct Two;
 
@@ -128,6 +136,33 @@ impl Scheme for Four {
     }
 }
 
+impl Transposed for Four {
+    #[inline(always)]
+    unsafe fn cotangent<V: Vector>(y: [V; MOST]) -> [V; MOST] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (near, near_odd) =
+                (fused(0.5, y[2], y[0]), fused(0.25 * ROOT, y[3], scaled(0.5 * ROOT, y[1])));
+            let (far, far_odd) = (fused(2.0, y[2], y[0]), fused(2.0 * ROOT, y[3], scaled(ROOT, y[1])));
+            [y[0], near.add(near_odd), minus(near, near_odd), far.add(far_odd), minus(far, far_odd), y[3]]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn taps<V: Vector>(q: [V; MOST]) -> [V; 3] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (near, near_odd) = (q[1].add(q[2]), minus(q[2], q[1]));
+            let (far, far_odd) = (q[3].add(q[4]), minus(q[3], q[4]));
+            [
+                fused(1.0 / 6.0, far, fused(-2.0 / 3.0, near, q[0])),
+                fused(ROOT / 6.0, far_odd, scaled(ROOT / 3.0, near_odd)),
+                fused(1.0 / 3.0, minus(far, near), q[5]),
+            ]
+        }
+    }
+}
+
 /// Windows of a plane in both directions.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)]
@@ -196,6 +231,62 @@ pub unsafe fn target<V: Vector, S: Scheme>(load: impl Fn(usize) -> V, store: imp
             let row = S::target(products);
             for (j, &value) in row.iter().enumerate().take(S::OUT) {
                 store(i, j, value);
+            }
+        }
+    }
+}
+
+/// The products of a tile of cotangents in both directions.
+#[inline(always)]
+#[allow(clippy::needless_range_loop)]
+pub unsafe fn cotangent<V: Vector, S: Transposed>(
+    load: impl Fn(usize, usize) -> V,
+    store: impl Fn(usize, V),
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut columns = [[V::zero(); MOST]; MOST];
+        for (j, column) in columns.iter_mut().enumerate().take(S::OUT) {
+            let mut tile = [V::zero(); MOST];
+            for (i, element) in tile.iter_mut().enumerate().take(S::OUT) {
+                *element = load(i, j);
+            }
+            *column = S::cotangent(tile);
+        }
+        for i in 0..S::IN {
+            let mut tile = [V::zero(); MOST];
+            for (element, column) in tile.iter_mut().zip(&columns).take(S::OUT) {
+                *element = column[i];
+            }
+            let row = S::cotangent(tile);
+            for (j, &value) in row.iter().enumerate().take(S::IN) {
+                store(i * S::IN + j, value);
+            }
+        }
+    }
+}
+
+/// The nine taps from products in both directions.
+#[inline(always)]
+#[allow(clippy::needless_range_loop)]
+pub unsafe fn taps<V: Vector, S: Transposed>(load: impl Fn(usize) -> V, store: impl Fn(usize, V)) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut columns = [[V::zero(); 3]; MOST];
+        for (j, column) in columns.iter_mut().enumerate().take(S::IN) {
+            let mut products = [V::zero(); MOST];
+            for (i, product) in products.iter_mut().enumerate().take(S::IN) {
+                *product = load(i * S::IN + j);
+            }
+            *column = S::taps(products);
+        }
+        for i in 0..3 {
+            let mut products = [V::zero(); MOST];
+            for (product, column) in products.iter_mut().zip(&columns).take(S::IN) {
+                *product = column[i];
+            }
+            for (j, value) in S::taps(products).into_iter().enumerate() {
+                store(i * 3 + j, value);
             }
         }
     }

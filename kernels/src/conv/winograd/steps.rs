@@ -74,37 +74,54 @@ impl<T: Element> Windows<'_, '_, T> {
         let [height, width] = problem.source;
         let channels = UNIT.min(problem.channels - self.channel);
         let length = row / UNIT;
-        // The part of a row that is in the image.
-        let inside = |first: isize, length: usize, size: usize| {
-            let begin = first.clamp(-(length as isize), 0).unsigned_abs();
-            let end = (size as isize - first).clamp(begin as isize, length as isize) as usize;
-            (begin, end)
-        };
         let first = [(line * S::OUT) as isize + problem.first[0], problem.first[1]];
-        let (top, bottom) = inside(first[0], count * S::OUT + 2, height);
-        let (left, right) = inside(first[1], length, width);
         // SAFETY: the caller's promise.
         unsafe {
             let image = self.job.source.add((image * problem.channels + self.channel) * height * width);
-            for y in 0..count * S::OUT + 2 {
-                let to = self.own.add(y * row);
-                if y < top || y >= bottom || left == right {
-                    to.write_bytes(0, row);
-                    continue;
-                }
-                to.write_bytes(0, left * UNIT);
-                to.add(right * UNIT).write_bytes(0, (length - right) * UNIT);
-                let at = (first[0] + y as isize) as usize * width;
-                let from = image.add(at).offset(first[1] + left as isize);
-                transpose(from, height * width, channels, right - left, to.add(left * UNIT), UNIT);
+            lay_out(image, [height, width], channels, first, [count * S::OUT + 2, length], self.own);
+        }
+    }
+}
+
+/// Lays out `count` rows of `length` elements of an image, `UNIT` channels adjacent, beginning at `first`, with zeros
+/// outside of the image.
+#[inline(always)]
+pub unsafe fn lay_out<T: Element>(
+    image: *const T,
+    [height, width]: [usize; 2],
+    channels: usize,
+    first: [isize; 2],
+    [count, length]: [usize; 2],
+    own: *mut T,
+) {
+    // The part of a row that is in the image.
+    let inside = |first: isize, length: usize, size: usize| {
+        let begin = first.clamp(-(length as isize), 0).unsigned_abs();
+        let end = (size as isize - first).clamp(begin as isize, length as isize) as usize;
+        (begin, end)
+    };
+    let (top, bottom) = inside(first[0], count, height);
+    let (left, right) = inside(first[1], length, width);
+    // SAFETY: the caller's promise.
+    unsafe {
+        for y in 0..count {
+            let to = own.add(y * length * UNIT);
+            if y < top || y >= bottom || left == right {
+                to.write_bytes(0, length * UNIT);
+                continue;
             }
+            to.write_bytes(0, left * UNIT);
+            to.add(right * UNIT).write_bytes(0, (length - right) * UNIT);
+            let at = (first[0] + y as isize) as usize * width;
+            let from = image.add(at).offset(first[1] + left as isize);
+            transpose(from, height * width, channels, right - left, to.add(left * UNIT), UNIT);
         }
     }
 }
 
 /// `to[j * to_row + i] = from[i * from_row + j]` for `rows` rows of `columns` elements.
 #[inline(always)]
-unsafe fn transpose<T: Element>(
+pub unsafe fn transpose<T: Element>(
     from: *const T,
     from_row: usize,
     rows: usize,
