@@ -83,6 +83,12 @@ pub unsafe fn compute<V: Vector, const R: usize, const N: usize>(tile: &Tile<V::
     // SAFETY: the caller's promise.
     unsafe {
         let mask = V::mask(tile.tail);
+        // C comes while the sums are made, instead of when they are stored.
+        for i in 0..R {
+            for j in 0..N {
+                crate::simd::prefetch_near(tile.c.wrapping_add(i * tile.c_row + j * V::LANES).cast());
+            }
+        }
         let sums = if !tile.b_offsets.is_null() {
             if tile.tail == V::LANES {
                 gathered::<V, R, N, false>(tile, mask)

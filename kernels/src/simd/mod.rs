@@ -90,6 +90,18 @@ pub fn prefetch(address: *const u8) {
     let _ = address;
 }
 
+/// Asks for a cache line that will be read or written at once; any address will do.
+#[inline(always)]
+pub fn prefetch_near(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch has no effect on the program, whatever the address; SSE is part of x86-64.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 /// Entry into code for a tier; the vectors of an element type.
 pub trait Lanes: Sized {
     /// Runs `kernel` with the vectors of `tier`.
