@@ -242,7 +242,8 @@ fn write_in_place(program: &Program, ranges: &mut [Option<Range>], groups: &mut 
                 }
             }
             Step::Loop { body, .. } => position += count(body) + 1,
-            Step::Gemm { .. } | Step::Conv { .. } | Step::ArgSort { .. } | Step::Copy { .. } => {}
+            Step::Gemm { .. } | Step::Conv { .. } | Step::ArgSort { .. } => {}
+            Step::Copy { .. } | Step::Zero { .. } => {}
         }
     }
 }

@@ -116,6 +116,13 @@ pub enum Step {
         /// How many.
         bytes: usize,
     },
+    /// Writes bytes of 0: faster than a kernel, since nothing has to be read first.
+    Zero {
+        /// To.
+        to: Place,
+        /// How many.
+        bytes: usize,
+    },
     /// Repeats steps.
     Loop {
         /// The counter.
@@ -174,6 +181,7 @@ impl Step {
             }
             Step::ArgSort { places: [from, to], .. } => vec![(from, false), (to, true)],
             Step::Copy { from, to, .. } => vec![(from, false), (to, true)],
+            Step::Zero { to, .. } => vec![(to, true)],
             Step::Loop { .. } => Vec::new(),
         }
     }
@@ -188,6 +196,7 @@ impl Step {
             }
             Step::ArgSort { places, .. } => places.iter_mut().for_each(visit),
             Step::Copy { from, to, .. } => [from, to].into_iter().for_each(visit),
+            Step::Zero { to, .. } => visit(to),
             Step::Loop { .. } => {}
         }
     }
@@ -200,6 +209,7 @@ impl Step {
             Step::Conv { .. } => "conv",
             Step::ArgSort { .. } => "sort",
             Step::Copy { .. } => "copy",
+            Step::Zero { .. } => "zero",
             Step::Loop { .. } => "loop",
         }
     }
@@ -279,6 +289,7 @@ fn write_steps(f: &mut fmt::Formatter<'_>, steps: &[Step], kernels: &[Kernel], d
                 writeln!(f, "sort {lines}x{length} {from} -> {to}")?;
             }
             Step::Copy { from, to, bytes } => writeln!(f, "copy {bytes} {from} -> {to}")?,
+            Step::Zero { to, bytes } => writeln!(f, "zero {bytes} -> {to}")?,
             Step::Loop { id, trip, body } => {
                 writeln!(f, "loop l{} {trip} times", id.0)?;
                 write_steps(f, body, kernels, depth + 1)?;

@@ -60,6 +60,7 @@ impl Program {
                 Work { calls: 1, operations: 0, bytes: (elements * (dtype.size() + 8)) as u64 }
             }
             Step::Copy { bytes, .. } => Work { calls: 1, operations: 0, bytes: 2 * *bytes as u64 },
+            Step::Zero { bytes, .. } => Work { calls: 1, operations: 0, bytes: *bytes as u64 },
             Step::Loop { trip, body, .. } => {
                 let round = body.iter().map(|step| self.work(step)).fold(Work::default(), Work::plus);
                 round.times(*trip as u64)

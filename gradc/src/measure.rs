@@ -49,7 +49,7 @@ impl Session {
                     }
                     Step::Conv { form, .. } => format!("{form:?}"),
                     Step::ArgSort { lines, length, .. } => format!("{lines}x{length}"),
-                    Step::Copy { .. } => String::new(),
+                    Step::Copy { .. } | Step::Zero { .. } => String::new(),
                     Step::Loop { trip, .. } => format!("{trip} rounds"),
                 },
                 node: node.map(|node| (node.operator.to_string(), node.name.to_string())),

@@ -6,7 +6,7 @@ use gradc_kernels::{Conv, ConvForm, Element, Epilogue, EpilogueFunction, Gemm};
 use std::sync::atomic::{AtomicI64, Ordering};
 
 /// The functions by their symbols.
-pub(crate) fn symbols() -> [(&'static str, *const u8); 10] {
+pub(crate) fn symbols() -> [(&'static str, *const u8); 11] {
     [
         ("gradc_rt_parallel", gradc_rt_parallel as *const u8),
         ("gradc_rt_gemm_f32", gradc_rt_gemm_f32 as *const u8),
@@ -17,6 +17,7 @@ pub(crate) fn symbols() -> [(&'static str, *const u8); 10] {
         ("gradc_rt_convolve_f64", gradc_rt_convolve_f64 as *const u8),
         ("gradc_rt_sort", gradc_rt_sort as *const u8),
         ("gradc_rt_copy", gradc_rt_copy as *const u8),
+        ("gradc_rt_zero", gradc_rt_zero as *const u8),
         ("gradc_rt_tick", gradc_rt_tick as *const u8),
     ]
 }
@@ -225,6 +226,14 @@ unsafe extern "C" fn gradc_rt_sort(_: *const Frame, descriptor: *const i64, from
 unsafe extern "C" fn gradc_rt_copy(to: *mut u8, from: *const u8, bytes: usize) {
     // SAFETY: the caller's promise; `copy` forgives overlap.
     unsafe { std::ptr::copy(from, to, bytes) }
+}
+
+/// # Safety
+/// Called by entry functions only: the place has `bytes` bytes.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn gradc_rt_zero(to: *mut u8, bytes: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { std::ptr::write_bytes(to, 0, bytes) }
 }
 
 /// # Safety

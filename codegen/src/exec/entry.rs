@@ -17,7 +17,7 @@ use gradc_runtime::SortKey;
 use std::collections::HashMap;
 
 /// The symbols of the run-time functions that an entry function calls.
-pub(super) const SYMBOLS: [&str; 10] = [
+pub(super) const SYMBOLS: [&str; 11] = [
     "gradc_rt_parallel",
     "gradc_rt_tick",
     "gradc_rt_gemm_f32",
@@ -28,6 +28,7 @@ pub(super) const SYMBOLS: [&str; 10] = [
     "gradc_rt_convolve_f64",
     "gradc_rt_sort",
     "gradc_rt_copy",
+    "gradc_rt_zero",
 ];
 
 /// Where the fields of a frame lie, in bytes: see [`gradc_runtime::Frame`].
@@ -174,6 +175,11 @@ impl<M: Module> Entry<'_, M> {
                 let (from, to) = (self.address(from), self.address(to));
                 let bytes = self.builder.ins().iconst(types::I64, *bytes as i64);
                 self.call("gradc_rt_copy", &[to, from, bytes], false).map(|_| ())
+            }
+            Step::Zero { to, bytes } => {
+                let to = self.address(to);
+                let bytes = self.builder.ins().iconst(types::I64, *bytes as i64);
+                self.call("gradc_rt_zero", &[to, bytes], false).map(|_| ())
             }
             Step::Loop { id, trip, body } => self.repeat(*id, *trip, body),
         }
@@ -362,7 +368,7 @@ fn widest(steps: &[Step]) -> usize {
         Step::Gemm { epilogue, .. } | Step::Conv { epilogue, .. } => {
             epilogue.as_ref().map_or(0, |epilogue| epilogue.arguments.len())
         }
-        Step::ArgSort { .. } | Step::Copy { .. } => 0,
+        Step::ArgSort { .. } | Step::Copy { .. } | Step::Zero { .. } => 0,
     };
     steps.iter().map(width).max().unwrap_or(0)
 }
@@ -372,7 +378,8 @@ pub(super) fn step_can_fail(step: &Step, kernels: &[Kernel]) -> bool {
     match step {
         Step::Kernel { kernel, .. } => can_fail(&kernels[*kernel].body),
         Step::Loop { body, .. } => body.iter().any(|step| step_can_fail(step, kernels)),
-        Step::Gemm { .. } | Step::Conv { .. } | Step::ArgSort { .. } | Step::Copy { .. } => false,
+        Step::Gemm { .. } | Step::Conv { .. } | Step::ArgSort { .. } => false,
+        Step::Copy { .. } | Step::Zero { .. } => false,
     }
 }
 

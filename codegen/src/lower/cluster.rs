@@ -21,9 +21,9 @@ pub(super) struct Cluster<'g> {
 }
 
 /// One kernel for the outputs at these positions of the body's list. Buffers: the body's inputs, then the outputs.
-pub(super) fn kernel(name: &str, body: &Graph, outputs: &[usize]) -> Kernel {
+pub(super) fn kernel(name: &str, body: &Graph, outputs: &[usize], threads: usize) -> Kernel {
     let values: Vec<Value> = outputs.iter().map(|&output| body.outputs()[output]).collect();
-    let rows = Rows::of(body, &values);
+    let rows = Rows::of(body, &values, threads);
     let access = rows.as_ref().map_or(Access::Write, |rows| rows.access());
     let mut cluster = Cluster::new(name, body, outputs, access);
     match &rows {
@@ -75,7 +75,7 @@ pub(super) fn partition(body: &Graph) -> Vec<Vec<usize>> {
     let all: Vec<usize> = (0..body.outputs().len()).collect();
     let shapes: Vec<&Shape> = body.outputs().iter().map(|&value| &body.ty(value).shape).collect();
     let together =
-        Rows::of(body, body.outputs()).is_some() || shapes.windows(2).all(|pair| pair[0] == pair[1]);
+        Rows::of(body, body.outputs(), 1).is_some() || shapes.windows(2).all(|pair| pair[0] == pair[1]);
     if together { vec![all] } else { all.into_iter().map(|output| vec![output]).collect() }
 }
 

@@ -71,6 +71,9 @@ struct Lowering {
     steps: Vec<Step>,
 }
 
+/// Bytes of zeros that are written by a call.
+const SMALLEST_ZEROED: usize = 4096;
+
 /// The places of a node's parts.
 type Parts = Vec<Place>;
 
@@ -210,6 +213,9 @@ impl Lowering {
                 let wanted: Vec<Option<Place>> = parts.iter().cloned().map(Some).collect();
                 self.block(&fused.body, operands, &wanted)?;
             }
+            Op::Broadcast { .. } if self.is_better_zeroed(graph, value) => {
+                self.steps.push(Step::Zero { to: parts[0].clone(), bytes: node.ty().bytes() });
+            }
             Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Cast(_) | Op::Iota { .. } => {
                 self.single(graph, node, operands, parts);
             }
@@ -259,10 +265,34 @@ impl Lowering {
         self.cluster(&body, &places, parts);
     }
 
+    /// Whether a value is nothing but zeros, so many that one call is better than a kernel, and so few threads that
+    /// they would be no faster together.
+    fn is_better_zeroed(&self, graph: &Graph, value: Value) -> bool {
+        let repeated = |value: Value| match &graph.node(value).op {
+            Op::Broadcast { .. } => graph.node(value).operands[0],
+            _ => value,
+        };
+        let is_zero = match &graph.node(repeated(value)).op {
+            Op::Constant(literal) => {
+                let first = literal.bytes().get(..literal.ty().dtype.size());
+                literal.is_splat() && first.is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0))
+            }
+            _ => false,
+        };
+        is_zero && self.threads <= 2 && graph.ty(value).bytes() >= SMALLEST_ZEROED
+    }
+
     /// Lowers a group of nodes: one kernel for each set of outputs that share loops.
     fn cluster(&mut self, body: &Graph, operands: &[Place], parts: &[Place]) {
         for outputs in cluster::partition(body) {
-            let kernel = cluster::kernel(body.name(), body, &outputs);
+            if let [output] = outputs[..]
+                && self.is_better_zeroed(body, body.outputs()[output])
+            {
+                let bytes = body.ty(body.outputs()[output]).bytes();
+                self.steps.push(Step::Zero { to: parts[output].clone(), bytes });
+                continue;
+            }
+            let kernel = cluster::kernel(body.name(), body, &outputs, self.threads);
             let written = outputs.iter().map(|&output| parts[output].clone());
             let largest = body.iter().map(|(_, node)| node.ty().shape.elements()).max().unwrap_or(0);
             self.run(kernel, true, operands.iter().cloned().chain(written).collect(), largest * body.len());

@@ -11,8 +11,12 @@ use super::scalars;
 use crate::loops::{Access, BinaryOp, BufferId, Index, ReduceOp as LoopReduceOp, Var};
 use gradc_ir::{DType, Graph, Op, ReduceOp, Shape, UnaryOp, Value};
 
-/// Columns that are reduced together, at most and at least.
-const STRIP: std::ops::RangeInclusive<usize> = 16..=256;
+/// Columns that are reduced together, at least.
+const NARROWEST: usize = 16;
+/// Columns that are reduced together where other threads need some too, at most; fewer only by way of the shape.
+const SHARED: usize = 256;
+/// Columns that are reduced together, at most: partial results stay in the nearest cache.
+const WIDEST: usize = 2048;
 
 /// The common loops of a body's reductions: all reduce `domain` over `axes`, and every output has either the
 /// domain's shape or what is left of it.
@@ -36,8 +40,8 @@ enum Scheme {
 }
 
 impl Rows {
-    /// The common loops, if there are any.
-    pub fn of(body: &Graph, outputs: &[Value]) -> Option<Rows> {
+    /// The common loops, if there are any. The number of threads has no influence on results.
+    pub fn of(body: &Graph, outputs: &[Value], threads: usize) -> Option<Rows> {
         let mut shared: Option<(&Shape, &[usize])> = None;
         let mut levels = vec![0usize; body.len()];
         let mut reductions = Vec::new();
@@ -65,7 +69,7 @@ impl Rows {
             reductions,
             scheme: Scheme::Rows { kept: None },
         };
-        let scheme = match rows.strip(body, outputs) {
+        let scheme = match rows.strip(body, outputs, threads) {
             Some(strip) => Scheme::Columns { strip },
             None => Scheme::Rows { kept: rows.expensive(body, outputs) },
         };
@@ -86,7 +90,7 @@ impl Rows {
 
     /// The width of a strip of columns, where the reductions can run that way: over leading axes, none waiting for
     /// another, their results being outputs.
-    fn strip(&self, body: &Graph, outputs: &[Value]) -> Option<usize> {
+    fn strip(&self, body: &Graph, outputs: &[Value], threads: usize) -> Option<usize> {
         // Partial results in 16 bits would be rounded at each row.
         let exact = |value: &Value| !matches!(body.ty(*value).dtype, DType::F16 | DType::BF16);
         let leading = self.axes.iter().enumerate().all(|(position, &axis)| position == axis);
@@ -96,7 +100,9 @@ impl Rows {
             self.reductions.iter().all(|value| self.level(*value) == 1 && outputs.contains(value));
         let columns = self.domain.last().copied().filter(|_| self.axes.len() < self.domain.rank())?;
         let rows: usize = self.axes.iter().map(|&axis| self.domain[axis]).product();
-        let strip = STRIP.rev().find(|width| columns.is_multiple_of(*width));
+        // Memory is read in longer pieces where strips are wider.
+        let widest = if threads == 1 { WIDEST } else { (columns / threads).clamp(SHARED, WIDEST) };
+        let strip = (NARROWEST..=widest).rev().find(|width| columns.is_multiple_of(*width));
         strip.filter(|_| {
             self.reductions.iter().all(exact)
                 && leading
