@@ -3,6 +3,7 @@
 mod depthwise;
 mod generic;
 mod implicit;
+mod interleaved;
 mod packing;
 mod patches;
 mod shape;
@@ -15,6 +16,7 @@ mod winograd;
 
 use depthwise::Depthwise;
 use implicit::Implicit;
+use interleaved::Interleaved;
 pub use packing::Packing;
 use shape::Shape;
 use sliding::Sliding;
@@ -93,6 +95,9 @@ impl Conv {
         }
         if let Some(gradient) = Gradient::new::<T>(self, form, threads) {
             return gradient.total;
+        }
+        if let Some(problem) = interleaved::Problem::new::<T>(self, form) {
+            return interleaved::Layout::new::<T>(&problem).total;
         }
         match form {
             ConvForm::WeightGradient => weights::Layout::new::<T>(self, threads).total,
@@ -214,6 +219,13 @@ impl Conv {
             if let Some(gradient) = Gradient::new::<T>(self, form, team.threads()) {
                 let (x, dy, dw, scratch) = (first, second, result, scratch.cast());
                 return GradientJob { gradient, tier, team, x, dy, dw, epilogue, scratch }.run();
+            }
+            if let Some(problem) = interleaved::Problem::new::<T>(self, form) {
+                let layout = interleaved::Layout::new::<T>(&problem);
+                let (source, weights, target) = (first, second, result);
+                let job =
+                    Interleaved { problem, layout, tier, team, source, weights, target, epilogue, scratch };
+                return job.run();
             }
             match form {
                 ConvForm::WeightGradient => {
