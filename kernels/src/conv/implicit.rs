@@ -18,7 +18,7 @@ const FEW_POSITIONS: usize = 144;
 /// Few enough rows for all tiles to read patches where they are.
 const FEW_ROWS: usize = 32;
 /// Images of up to this size are read where they are by any number of rows.
-const IN_PLACE_BYTES: usize = 64 << 10;
+const IN_PLACE_BYTES: usize = 256 << 10;
 /// Positions of images that are computed side by side.
 const SIDE_BY_SIDE: usize = 768;
 /// Rows of a tile.
@@ -220,6 +220,9 @@ impl<T: Element> Implicit<'_, T> {
             return false;
         }
         let (run, lanes) = (part.run(&self.shape.source), 64 / size_of::<T>());
+        if part.tap_count() == 1 && run == part.columns() {
+            return true;
+        }
         let tiles = self.shape.rows.div_ceil(TILE_ROWS);
         let idle = (run.next_multiple_of(lanes) - run) * tiles * TILE_CYCLES;
         idle <= run * PACKING_CYCLES
@@ -365,6 +368,7 @@ impl<T: Element> Implicit<'_, T> {
                 b: &patches,
                 reading: Reading::Packed,
                 streams: false,
+                ends_in_dots: taps == 1 && shape.rows > TILE_ROWS,
                 c,
                 c_row,
                 accumulate: false,

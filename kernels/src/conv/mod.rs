@@ -11,6 +11,7 @@ mod sliding;
 mod source;
 #[cfg(test)]
 mod tests;
+mod turned;
 mod weights;
 mod winograd;
 
@@ -20,6 +21,7 @@ use interleaved::Interleaved;
 pub use packing::Packing;
 use shape::Shape;
 use sliding::Sliding;
+use turned::Turned;
 use weights::Weights;
 use winograd::{Gradient, GradientJob, Problem, Winograd};
 
@@ -100,7 +102,10 @@ impl Conv {
             return interleaved::Layout::new::<T>(&problem).total;
         }
         match form {
-            ConvForm::WeightGradient => weights::Layout::new::<T>(self, threads).total,
+            ConvForm::WeightGradient => match turned::Layout::new::<T>(self, threads) {
+                Some(layout) => layout.total,
+                None => weights::Layout::new::<T>(self, threads).total,
+            },
             ConvForm::Forward | ConvForm::InputGradient => {
                 implicit::Layout::new::<T>(&Shape::new(self, form), form, self.packed, threads).total
             }
@@ -229,8 +234,12 @@ impl Conv {
             }
             match form {
                 ConvForm::WeightGradient => {
-                    let layout = weights::Layout::new::<T>(self, team.threads());
                     let (conv, x, dy, dw) = (*self, first, second, result);
+                    if let Some(layout) = turned::Layout::new::<T>(self, team.threads()) {
+                        Turned { conv, layout, tier, team, x, dy, dw, epilogue, scratch }.run();
+                        return;
+                    }
+                    let layout = weights::Layout::new::<T>(self, team.threads());
                     Weights { conv, layout, tier, team, x, dy, dw, epilogue, scratch }.run();
                 }
                 ConvForm::Forward | ConvForm::InputGradient => {

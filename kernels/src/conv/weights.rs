@@ -198,6 +198,7 @@ impl<T: Element> Weights<'_, T> {
                     b: &Transposed(patches),
                     reading: Reading::Packed,
                     streams: false,
+                    ends_in_dots: false,
                     c: self.dw.add(group * all * within * taps),
                     c_row: within * taps,
                     accumulate: image > 0,

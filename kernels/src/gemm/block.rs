@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use super::pack::{Panels, panel};
-use super::tile::{Ahead, Tile};
-use crate::Epilogue;
+use super::tile::{Ahead, Tile, dots};
 use crate::simd::{Kernel, Vector};
+use crate::{Element, Epilogue};
 
 /// Bytes of a column of B (or of a row of A) that are multiplied before the next panel's turn.
 const K_BYTES: usize = 1536;
@@ -15,6 +15,14 @@ const PACKED_ROWS: usize = 192;
 const EPILOGUE_ROWS: usize = 32;
 /// Rows of B that are read side by side when streaming.
 const STREAMED_ROWS: usize = 16;
+/// An A of more bytes than this that several panels read is read block by block, each while it is in the cache.
+const LARGE_A: usize = 128 << 10;
+/// Rows of such a block.
+const BLOCK_ROWS: usize = 64;
+/// A last panel of at most so many columns is computed as dot products if these are long.
+const TAIL_COLUMNS: usize = 4;
+/// The shortest dot products, of one column and of more, that are faster than a tile with idle lanes.
+const TAIL_K: [usize; 2] = [96, 256];
 /// Elements in a row of the widest tile of any tier, in bytes.
 const PANEL_BYTES: usize = 3 * 64;
 
@@ -60,6 +68,8 @@ pub struct Block<'a, T, P> {
     pub reading: Reading,
     /// Whether B is so large that few rows should read it in the order of memory, as far as possible.
     pub streams: bool,
+    /// Whether a few last columns may be computed as dot products.
+    pub ends_in_dots: bool,
     /// C, from row 0 and column 0.
     pub c: *mut T,
     /// From one row of C to the next.
@@ -95,7 +105,7 @@ fn balanced(range: Range<usize>, most: usize) -> impl Iterator<Item = (usize, us
     })
 }
 
-impl<T: crate::Element, P: Panels<T>> Kernel<T> for &Block<'_, T, P> {
+impl<T: Element, P: Panels<T>> Kernel<T> for &Block<'_, T, P> {
     #[inline(always)]
     unsafe fn call<V: Vector<Item = T>>(self) {
         // SAFETY: the promise made to `Block::run`.
@@ -106,7 +116,8 @@ impl<T: crate::Element, P: Panels<T>> Kernel<T> for &Block<'_, T, P> {
 impl<'a, T, P> Block<'a, T, P> {
     /// The same block with another B.
     pub fn reading<Q>(self, b: &'a Q, reading: Reading) -> Block<'a, T, Q> {
-        let Block { rows, columns, k, a, a_row, a_column, pack_a, streams, c, c_row, .. } = self;
+        let Block { rows, columns, k, a, a_row, a_column, pack_a, streams, ends_in_dots, c, c_row, .. } =
+            self;
         let Block { accumulate, epilogue, place, scratch, .. } = self;
         Block {
             rows,
@@ -119,6 +130,7 @@ impl<'a, T, P> Block<'a, T, P> {
             b,
             reading,
             streams,
+            ends_in_dots,
             c,
             c_row,
             accumulate,
@@ -129,7 +141,7 @@ impl<'a, T, P> Block<'a, T, P> {
     }
 }
 
-impl<T: crate::Element, P: Panels<T>> Block<'_, T, P> {
+impl<T: Element, P: Panels<T>> Block<'_, T, P> {
     #[inline(always)]
     unsafe fn run<V: Vector<Item = T>>(&self) {
         let most_k = match self.reading {
@@ -138,7 +150,14 @@ impl<T: crate::Element, P: Panels<T>> Block<'_, T, P> {
             Reading::InPlace | Reading::InPlaceByFew => K_BYTES / size_of::<T>(),
             Reading::CopiedOnTheWay | Reading::Packed => K_BYTES / size_of::<T>(),
         };
-        let most_rows = if self.pack_a { PACKED_ROWS / V::ROWS * V::ROWS } else { self.rows.len().max(1) };
+        let large = self.rows.len() * self.k.min(most_k) * size_of::<T>() > LARGE_A;
+        let most_rows = if self.pack_a {
+            PACKED_ROWS / V::ROWS * V::ROWS
+        } else if large && self.reading == Reading::InPlace && self.columns.len() > V::VECTORS * V::LANES {
+            BLOCK_ROWS / V::ROWS * V::ROWS
+        } else {
+            self.rows.len().max(1)
+        };
         for (first, k) in balanced(0..self.k, most_k) {
             for (row, rows) in balanced(self.rows.clone(), most_rows) {
                 // SAFETY: the caller's promise.
@@ -174,6 +193,12 @@ impl<T: crate::Element, P: Panels<T>> Block<'_, T, P> {
         let mut column = self.columns.start;
         while column < self.columns.end {
             let left = (self.columns.end - column).min(self.b.together(column));
+            if self.is_tail::<V>(k, left) {
+                // SAFETY: the caller's promise.
+                unsafe { self.dots::<V>(row, rows, first, k, column, left) };
+                column += left;
+                continue;
+            }
             // Without a panel, few rows may take wider tiles.
             let single = self.reading.is_in_place() && rows <= V::ROWS;
             let most = if single { V::TILES[rows - 1].len() } else { V::VECTORS };
@@ -186,6 +211,67 @@ impl<T: crate::Element, P: Panels<T>> Block<'_, T, P> {
             // SAFETY: the caller's promise.
             unsafe { self.panel::<V>(row, rows, first, k, column, width, vectors) };
             column += width;
+        }
+    }
+
+    /// Whether the last columns are computed as dot products.
+    #[inline(always)]
+    fn is_tail<V: Vector<Item = T>>(&self, k: usize, columns: usize) -> bool {
+        self.ends_in_dots
+            && columns <= TAIL_COLUMNS.min(V::LANES / 4)
+            && k >= TAIL_K[usize::from(columns > 1)]
+            && k <= k_most::<T>(k)
+            && self.a_column == 1
+            && !self.pack_a
+            && self.reading.is_in_place()
+            && self.b.offsets().is_none()
+    }
+
+    /// A few columns as dot products, of rows of A with copies of the columns.
+    #[inline(always)]
+    unsafe fn dots<V: Vector<Item = T>>(
+        &self,
+        row: usize,
+        rows: usize,
+        first: usize,
+        k: usize,
+        column: usize,
+        columns: usize,
+    ) {
+        let mut copy = [T::ZERO; TAIL_COLUMNS * K_BYTES / 4];
+        // SAFETY: the caller's promise; B can be read in place.
+        unsafe {
+            let (b, b_row) = self.b.in_place(first, column).unwrap_unchecked();
+            for j in 0..columns {
+                for i in 0..k {
+                    copy[j * k + i] = *b.offset(i as isize * b_row).add(j);
+                }
+            }
+            let mut at = row;
+            while at < row + rows {
+                let many = if row + rows - at < 4 { 1 } else { 4 };
+                for j in 0..columns {
+                    let (a, b) = (self.a_at(at, first), copy.as_ptr().add(j * k));
+                    let mut sums = [T::ZERO; 4];
+                    if many == 4 {
+                        sums = dots::<V, 4, 1>(k, a, self.a_row, b, 0).map(|row| row[0]);
+                    } else {
+                        sums[0] = dots::<V, 1, 1>(k, a, self.a_row, b, 0)[0][0];
+                    }
+                    for (i, sum) in sums.into_iter().enumerate().take(many) {
+                        let c = self.c.add((at + i) * self.c_row + column + j);
+                        *c = if self.accumulate || first > 0 { sum.plus(*c) } else { sum };
+                    }
+                }
+                at += many;
+            }
+            if first + k == self.k
+                && let Some(epilogue) = self.epilogue
+            {
+                let (c, (batch, row0)) = (self.c.add(row * self.c_row + column), self.place);
+                let environment = epilogue.environment;
+                (epilogue.function)(c, self.c_row, rows, columns, batch, row0 + row, column, environment);
+            }
         }
     }
 

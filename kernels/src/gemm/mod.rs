@@ -291,6 +291,7 @@ impl<T: Element> Job<T> {
             b,
             reading,
             streams: self.plan.streams,
+            ends_in_dots: false,
             c,
             c_row: c_row_stride,
             accumulate,
