@@ -2,6 +2,7 @@
 //! an input gradient multiplies with.
 
 use super::implicit::{self, Implicit};
+use super::interleaved;
 use super::shape::Shape;
 use super::winograd::{self, Problem};
 use super::{Conv, ConvForm};
@@ -32,6 +33,9 @@ impl Conv {
         }
         if let Some(Problem { out, channels, rows, weights, flip, .. }) = Problem::new::<T>(&conv, form) {
             return Some(Packing(Kind::Windows { out, channels, rows, strides: weights, flip }));
+        }
+        if interleaved::Problem::new::<T>(&conv, form).is_some() {
+            return None;
         }
         let shape = Shape::new(&conv, form);
         let few = shape.batch * shape.area() <= MANY_POSITIONS;
