@@ -10,7 +10,7 @@ const SETS: [(&str, usize); 5] =
 /// How many node tests take and give floats, and how many of those are expanded forms.
 const GRADIENTS: [usize; 2] = [1255, 378];
 /// Files beside the manifests that are no figures.
-const OTHERS: [&str; 3] = ["types", "gradient", "requirements"];
+const OTHERS: [&str; 5] = ["types", "gradient", "requirements", "operator_types", "operator_types_open"];
 
 /// The most lines that a file of figures is shown with.
 const LONGEST: usize = 6;
@@ -103,6 +103,17 @@ pub fn page() -> String {
         GRADIENTS[1]
     );
     row("gradient: node tests with floats in and out", gradient.len(), GRADIENTS[0], &note);
+    let held = lines("operator_types");
+    let types: Vec<&str> = held
+        .iter()
+        .filter_map(|line| line.split_once(": "))
+        .flat_map(|(_, types)| types.split(' '))
+        .collect();
+    let gradients = types.iter().filter(|ty| ty.ends_with('+')).count();
+    let note = format!(
+        "{gradients} gradients; what does not hold: [operator_types_open.txt](../tests/conformance/operator_types_open.txt)"
+    );
+    row("operator x type", types.len(), types.len() + lines("operator_types_open").len(), &note);
     page.push_str(&figures());
     page
 }

@@ -6,6 +6,7 @@ mod build;
 mod fixtures;
 mod gradient_nodes;
 mod random;
+mod types;
 
 use build::*;
 use gradc::{Compile, Model};
