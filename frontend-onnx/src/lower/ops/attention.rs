@@ -147,11 +147,12 @@ fn masked<'b>(
     let never = scores.splat(f64::NEG_INFINITY);
     let mut result = scores;
     if let Some(mask) = context.optional(3)? {
+        // A mask of numbers has a type of its own.
+        let mask = if mask.dtype() == DType::Bool { mask } else { mask.cast(scores.dtype()) };
         let mask = padded(context, mask, sizes.keys)?;
         if mask.dtype() == DType::Bool {
             result = context.broadcast_to(mask, &shape)?.select(result, never);
         } else {
-            context.same_dtype(scores, mask)?;
             result = result + context.broadcast_to(mask, &shape)?;
         }
     }

@@ -56,7 +56,8 @@ fn scaler<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
             }
         }
     };
-    Ok(vec![(x - line("offset", 0.0)?) * line("scale", 1.0)?])
+    let y = (x - line("offset", 0.0)?) * line("scale", 1.0)?;
+    Ok(vec![y.cast(context.float_type(DType::F32))])
 }
 
 fn normalizer<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
@@ -73,6 +74,7 @@ fn normalizer<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let safe = empty.select(sizes.splat(1.0), sizes);
     let norm = if context.node.string("norm", "MAX")? == "L2" { safe.sqrt() } else { safe };
     let y = x / norm.unreduce(&shape, &axes);
+    let y = y.cast(context.float_type(DType::F32));
     Ok(vec![context.reshape(y, &context.input(0)?.shape())?])
 }
 
@@ -105,7 +107,7 @@ pub(super) fn of_regressor<'b>(context: &Context<'_, 'b>, scores: Expr<'b>) -> R
             .node
             .attribute_error("post_transform", "is read in two ways where there is one target"));
     }
-    transformed(context, scores)
+    Ok(transformed(context, scores)?.cast(context.float_type(DType::F32)))
 }
 
 fn linear_classifier<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {

@@ -91,7 +91,8 @@ fn simplified<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let axes: Vec<usize> = (context.axis_attribute(-1, shape.rank())?..shape.rank()).collect();
     let epsilon = context.node.float("epsilon", 1e-5)? as f64;
     let wide = x.cast(wider(x.dtype(), DType::F32));
-    let y = root_mean_square(wide, &axes, epsilon) * context.parameter(context.float(1)?, wide, "scale")?;
+    let scale = context.float(1)?;
+    let y = root_mean_square(wide, &axes, epsilon) * context.parameter(scale, wide, "scale")?;
     let inverse = 1.0 / ((wide * wide).mean(&axes) + epsilon).sqrt();
-    Ok(vec![y.cast(x.dtype()), inverse.reshape(&shape.with_ones(&axes))])
+    Ok(vec![y.cast(scale.dtype()), inverse.reshape(&shape.with_ones(&axes))])
 }

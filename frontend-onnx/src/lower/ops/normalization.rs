@@ -117,8 +117,9 @@ fn rms_normalization<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let axes: Vec<usize> = (axis..shape.rank()).collect();
     let epsilon = node.float("epsilon", 1e-5)? as f64;
     let normal = root_mean_square(x.cast(stash_type(context, x)?), &axes, epsilon);
-    let scale = context.parameter(context.float(1)?, normal, "scale")?;
-    Ok(vec![(normal * scale).cast(x.dtype())])
+    let given = context.float(1)?;
+    let scale = context.parameter(given, normal, "scale")?;
+    Ok(vec![(normal * scale).cast(given.dtype())])
 }
 
 /// `x / sqrt(mean(x^2) + epsilon)`
