@@ -158,10 +158,11 @@ fn row(line: &'static str) -> Option<Coverage> {
         }
     }
     row.function = function;
+    let floats_only = domain.is_empty() && facts::FLOATS_ONLY.contains(&name);
     for ty in types {
         match element_type(ty).and_then(DataType::to_ir) {
-            Some(dtype) => row.types.push(dtype),
-            None => row.other_types.push(ty),
+            Some(dtype) if dtype.is_float() || !floats_only => row.types.push(dtype),
+            _ => row.other_types.push(ty),
         }
     }
     row.types.sort_by_key(|dtype| (!dtype.is_float(), dtype.name()));
