@@ -4,7 +4,8 @@ use crate::buffers::{check_type, unknown_input};
 use crate::compiled::Store;
 use crate::engine::Scratch;
 use crate::not_finite;
-use crate::{CompiledModel, Error, In, Out, Result, Role, TensorView};
+use crate::{CompiledModel, Error, In, Out, Result, Role, TensorInfo, TensorView};
+use bytes::Bytes;
 use gradc_codegen::{Aligned, as_bytes, from_bytes, from_bytes_mut};
 use gradc_ir::{DType, Element, Literal, TensorType};
 
@@ -256,6 +257,21 @@ impl Session {
     /// A gradient of the last run, copied.
     pub fn grad_literal(&self, name: &str) -> Result<Literal> {
         self.literal(self.model.shared.gradient(name)?, Ran::Gradients)
+    }
+
+    /// All gradients of the last run in the order of [`CompiledModel::gradients`], after them the products with the
+    /// Hessian in the order of [`CompiledModel::hessian_products`]: moved out, not copied.
+    pub fn into_gradients(self) -> Result<Vec<(String, Literal)>> {
+        self.check_ran(Ran::Gradients)?;
+        let shared = &*self.model.shared;
+        let infos = shared.gradients.iter().chain(&shared.products);
+        let results =
+            self.results.into_iter().skip(usize::from(shared.value.is_some()) + shared.outputs.len());
+        let literal = |(info, memory): (&TensorInfo, Aligned)| {
+            let literal = Literal::from_bytes(info.ty.clone(), Bytes::from_owner(memory));
+            Ok((info.name.clone(), literal.ok_or_else(|| Error::internal("a buffer of another size"))?))
+        };
+        infos.zip(results).map(literal).collect()
     }
 
     /// Fails with [`Error::NotFinite`] where the target, an output or a gradient of the last run holds NaN or, if none

@@ -138,6 +138,16 @@ impl Literal {
         }
     }
 
+    /// The elements in row-major order, as vectors of at most so many that share the bytes.
+    pub fn pieces(&self, elements: usize) -> impl Iterator<Item = Literal> + '_ {
+        let size = self.dtype().size();
+        let step = elements.max(1).saturating_mul(size);
+        (0..self.bytes.len()).step_by(step).map(move |start| {
+            let bytes = self.bytes.slice(start..self.bytes.len().min(start.saturating_add(step)));
+            Literal { ty: TensorType::new(self.dtype(), [bytes.len() / size]), bytes }
+        })
+    }
+
     /// The elements as i64, for integers and bools (u64 wraps); `None` for floats.
     pub fn to_i64(&self) -> Option<Vec<i64>> {
         fn map<T: Element>(literal: &Literal, convert: impl Fn(T) -> i64) -> Option<Vec<i64>> {

@@ -72,20 +72,17 @@ impl Grad {
         session.run_grad()?;
         let run_time = started.elapsed();
         problem::check_finite(terminal, &session, &self.nan)?;
-        let mut gradients = Vec::new();
-        for gradient in compiled.gradients() {
-            gradients.push((gradient.name.clone(), session.grad_literal(&gradient.name)?));
-        }
-        let summaries: Vec<Summary> =
-            gradients.iter().map(|(name, array)| Summary::new("d/", name, array)).collect();
-        let mut products = Vec::new();
-        for product in compiled.hessian_products() {
-            let array = session.hessian_product_literal(&product.name)?;
-            products.push(Summary::new("hvp:", &product.name, &array));
-            gradients.push((format!("hvp:{}", product.name), array));
-        }
         let target = label(&session, &goal);
         let value = session.target_value();
+        let mut gradients = session.into_gradients()?;
+        let (plain, products) = gradients.split_at_mut(compiled.gradients().len());
+        let summaries: Vec<Summary> =
+            plain.iter().map(|(name, array)| Summary::new("d/", name, array)).collect();
+        let mut product_summaries = Vec::new();
+        for (name, array) in products {
+            product_summaries.push(Summary::new("hvp:", name, array));
+            *name = format!("hvp:{name}");
+        }
         let mut metadata = BTreeMap::from([
             ("producer".to_owned(), format!("gradc {}", env!("CARGO_PKG_VERSION"))),
             ("target".to_owned(), target.clone()),
@@ -107,7 +104,7 @@ impl Grad {
                     "target": target,
                     "value": value.map(json_number),
                     "gradients": summaries.iter().map(Summary::json).collect::<Vec<_>>(),
-                    "hessian_products": products.iter().map(Summary::json).collect::<Vec<_>>(),
+                    "hessian_products": product_summaries.iter().map(Summary::json).collect::<Vec<_>>(),
                     "compile_ms": times[0].as_secs_f64() * 1e3,
                     "run_ms": times[1].as_secs_f64() * 1e3,
                     "warnings": compiled.warnings().iter().map(|warning| warning.message.clone()).collect::<Vec<_>>(),
@@ -119,7 +116,7 @@ impl Grad {
                     Some(value) => format!("target   {} = {}\n", Escaped(&target), significant(value, 6)),
                     None => format!("target   {}, each element\n", Escaped(&target)),
                 };
-                text += &table(&summaries.iter().chain(&products).map(Summary::row).collect::<Vec<_>>());
+                text += &table(&summaries.iter().chain(&product_summaries).map(Summary::row).collect::<Vec<_>>());
                 let times = format!("compile {} · run {}", duration(times[0]), duration(times[1]));
                 match file {
                     Some((path, size)) => {
@@ -188,6 +185,9 @@ pub fn brackets(index: &[usize]) -> String {
     format!("[{}]", index.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
 }
 
+/// How many elements of a tensor are summed up at a time.
+const PIECE: usize = 1 << 14;
+
 /// What there is to say of a gradient.
 pub struct Summary {
     /// What stands before the name for people.
@@ -204,22 +204,34 @@ pub struct Summary {
 
 impl Summary {
     pub fn new(label: &'static str, name: &str, array: &Literal) -> Summary {
-        let values = array.to_f64();
-        let sizes: Vec<f64> = values.iter().map(|value| value.abs()).collect();
-        let at = greatest(&sizes);
-        // Scaled, so that the squares of tiny or huge gradients stay in range.
-        let scale = at.map_or(0.0, |at| sizes[at]);
-        let squares: f64 = sizes.iter().map(|size| (size / scale).powi(2)).sum();
+        let (mut l1, mut max, mut max_position) = (0.0, 0.0, 0);
+        let (mut elements, mut zeros, mut not_finite) = (0_usize, 0_usize, 0);
+        // The sum of squares is that of the sizes over `scale`, the greatest so far: it stays in range where gradients
+        // are tiny or huge.
+        let (mut scale, mut squares) = (0.0_f64, 0.0_f64);
+        for value in array.pieces(PIECE).flat_map(|piece| piece.to_f64()) {
+            let size = value.abs();
+            l1 += size;
+            zeros += usize::from(value == 0.0);
+            not_finite += usize::from(!value.is_finite());
+            if size > scale {
+                squares = squares * (scale / size).powi(2) + 1.0;
+                (scale, max, max_position) = (size, value, elements);
+            } else if size != 0.0 {
+                squares += (size / scale).powi(2);
+            }
+            elements += 1;
+        }
         Summary {
             label,
             name: name.to_owned(),
             ty: array.ty().clone(),
-            l1: sizes.iter().sum(),
-            l2: if scale > 0.0 && scale.is_finite() { scale * squares.sqrt() } else { sizes.iter().sum() },
-            max: at.map_or(0.0, |at| values[at]),
-            max_at: at.map_or_else(Vec::new, |at| index_of(array.shape(), at)),
-            zeros: values.iter().filter(|value| **value == 0.0).count() as f64 / values.len().max(1) as f64,
-            not_finite: values.iter().filter(|value| !value.is_finite()).count(),
+            l1,
+            l2: if scale > 0.0 && scale.is_finite() { scale * squares.sqrt() } else { l1 },
+            max,
+            max_at: if elements > 0 { index_of(array.shape(), max_position) } else { Vec::new() },
+            zeros: zeros as f64 / elements.max(1) as f64,
+            not_finite,
         }
     }
 
@@ -250,5 +262,45 @@ impl Summary {
             "zeros": json_number(self.zeros),
             "finite": self.not_finite == 0,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary(values: &[f64]) -> Summary {
+        Summary::new("d/", "x", &Literal::new([values.len()], values))
+    }
+
+    #[test]
+    fn norms_stay_in_range() {
+        for scale in [1e-200, 1.0, 1e200] {
+            let summary = summary(&[3.0 * scale, 0.0, -4.0 * scale]);
+            assert!((summary.l2 / (5.0 * scale) - 1.0).abs() < 1e-15, "{}", summary.l2);
+            assert!((summary.l1 / (7.0 * scale) - 1.0).abs() < 1e-15, "{}", summary.l1);
+            assert_eq!((summary.max, &summary.max_at[..]), (-4.0 * scale, &[2][..]));
+            assert_eq!((summary.zeros, summary.not_finite), (1.0 / 3.0, 0));
+        }
+    }
+
+    #[test]
+    fn pieces_are_one_tensor() {
+        let mut values = vec![1.0; 2 * PIECE + 3];
+        values[PIECE + 7] = -2.0;
+        let summary = summary(&values);
+        assert_eq!((summary.max, &summary.max_at[..]), (-2.0, &[PIECE + 7][..]));
+        assert_eq!(summary.l1, (values.len() + 1) as f64);
+        assert!((summary.l2 - ((values.len() + 3) as f64).sqrt()).abs() < 1e-9);
+    }
+
+    #[test]
+    fn nothing_and_what_is_not_finite() {
+        assert_eq!((summary(&[0.0, -0.0]).l2, summary(&[0.0]).max_at), (0.0, vec![0]));
+        assert_eq!((summary(&[]).l1, summary(&[]).zeros), (0.0, 0.0));
+        let infinite = summary(&[1.0, f64::NEG_INFINITY, f64::INFINITY]);
+        assert_eq!((infinite.l2, infinite.not_finite), (f64::INFINITY, 2));
+        let unknown = summary(&[f64::NAN, 1.0]);
+        assert!(unknown.l1.is_nan() && unknown.l2.is_nan() && unknown.not_finite == 1);
     }
 }

@@ -159,6 +159,12 @@ impl Aligned {
     }
 }
 
+impl AsRef<[u8]> for Aligned {
+    fn as_ref(&self) -> &[u8] {
+        self.as_slice()
+    }
+}
+
 impl Drop for Aligned {
     fn drop(&mut self) {
         // SAFETY: allocated in `new` with the same layout.

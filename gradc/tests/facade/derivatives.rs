@@ -73,6 +73,20 @@ fn a_jacobian_is_computed_anew() {
     assert_eq!(session.output::<f64>("y").unwrap().shape(), [1, 2]);
 }
 
+/// Gradients can be taken out of a session without a copy, products with the Hessian after them.
+#[test]
+fn gradients_are_moved_out() {
+    let model = network(3, 2);
+    let compile = Compile::new(&model).dtype(DType::F64).target(Target::norm("y")).hessian_product();
+    let mut session = session(&compile.build().unwrap(), &point(3));
+    session.set("direction:x", &[1.0, 0.5, -0.5]).unwrap();
+    assert!(self::session(session.model(), &point(3)).into_gradients().is_err(), "nothing was computed yet");
+    session.run_grad().unwrap();
+    let copies = [session.grad_literal("x").unwrap(), session.hessian_product_literal("x").unwrap()]
+        .map(|copy| ("x".to_owned(), copy));
+    assert_eq!(session.into_gradients().unwrap(), copies);
+}
+
 #[test]
 fn a_product_with_the_hessian_is_the_change_of_the_gradient() {
     let model = network(6, 3);
