@@ -179,10 +179,10 @@ fn compare(case: &Case, aside: bool, tally: &Tally) -> Result<(), String> {
         };
         let ([right, left], [right_near, left_near]) = (slopes(step)?, slopes(step / 2.0)?);
         let scale = 1.0 + wanted.abs() + here.abs();
-        // Where a function bends, half the step halves what the slopes to both sides differ by. A kink keeps it, a
-        // jump doubles it.
+        // What overflows on the way has no slope to compare with. Where a function bends, half the step halves what the
+        // slopes to both sides differ by; a kink keeps it, a jump doubles it.
         let (far, near) = ((right - left).abs(), (right_near - left_near).abs());
-        if far > 4e-6 * scale && !(0.4..0.6).contains(&(near / far)) {
+        if !far.is_finite() || far > 4e-6 * scale && !(0.4..0.6).contains(&(near / far)) {
             tally.kinks.fetch_add(1, Ordering::Relaxed);
             continue;
         }
