@@ -119,7 +119,7 @@ fn linear_classifier<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     if scores.shape()[1] == 1 && classes == 2 {
         scores = context.builder().concat(1, &[-scores, scores]);
     }
-    let result = transformed(context, scores)?;
+    let result = transformed(context, scores)?.cast(context.float_type(DType::F32));
     let width = result.shape()[1];
     if width == 0 {
         return Err(context.error("there are no classes"));

@@ -33,13 +33,16 @@ fn range(context: &Context<'_, '_>, data_type: DataType) -> Result<(f64, f64)> {
     }
 }
 
-/// A scale: floats, or powers of two held as codes.
+/// A scale: floats, powers of two held as codes, or integers, which f64 holds exactly.
 fn scale<'b>(context: &Context<'_, 'b>, position: usize) -> Result<Expr<'b>> {
     match context.code(position) {
         Some(DataType::F8E8M0) => {
             Ok(codes::decode(context.input(position)?, Some(DataType::F8E8M0), DType::F32))
         }
         Some(code) => Err(context.error(format_args!("a scale of elements of type {code}"))),
+        None if context.input(position)?.dtype() == DType::I32 => {
+            Ok(context.input(position)?.cast(DType::F64))
+        }
         None => context.float(position),
     }
 }

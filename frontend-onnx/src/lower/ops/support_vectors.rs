@@ -33,11 +33,11 @@ fn svm_regressor<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let weights = context.constant(Literal::new([1, coefficients.len()], coefficients)).cast(x.dtype());
     let rho = f64::from(node.floats("rho")?.and_then(|rho| rho.first().copied()).unwrap_or(0.0));
     let y = rows(kernel, weights) + rho;
-    Ok(vec![if node.flag("one_class", false)? {
-        y.gt(y.splat(0.0)).select(y.splat(1.0), y.splat(-1.0))
-    } else {
-        y
-    }])
+    let y = match node.flag("one_class", false)? {
+        true => y.gt(y.splat(0.0)).select(y.splat(1.0), y.splat(-1.0)),
+        false => y,
+    };
+    Ok(vec![y.cast(context.float_type(DType::F32))])
 }
 
 /// The products of all rows of one with all rows of the other.
@@ -132,5 +132,5 @@ fn svm_classifier<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     if classes == 2 && !matches!(node.string("post_transform", "NONE")?, "NONE" | "LOGISTIC") {
         return Err(node.attribute_error("post_transform", "is not supported for two classes"));
     }
-    Ok(vec![label, transformed(context, scores)?])
+    Ok(vec![label, transformed(context, scores)?.cast(context.float_type(DType::F32))])
 }

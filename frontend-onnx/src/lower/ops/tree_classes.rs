@@ -61,7 +61,7 @@ fn of_all_classes<'b>(
         }
         _ => return Err(refused()),
     };
-    let result = transformed(context, scores)?;
+    let result = transformed(context, scores)?.cast(context.float_type(DType::F32));
     // Never asked for where there are two classes.
     if labels.len() != classes {
         return Ok(vec![result, result]);
@@ -114,6 +114,7 @@ fn of_one_class<'b>(
     } else {
         transformed(context, columns(score.splat(0.0), score))?
     };
+    let result = result.cast(context.float_type(DType::F32));
     let label = if labels.len() == 2 { label(context, labels, place) } else { place };
     Ok(vec![label, result])
 }
