@@ -158,10 +158,9 @@ fn row(line: &'static str) -> Option<Coverage> {
         }
     }
     row.function = function;
-    let floats_only = domain.is_empty() && facts::FLOATS_ONLY.contains(&name);
     for ty in types {
         match element_type(ty).and_then(DataType::to_ir) {
-            Some(dtype) if dtype.is_float() || !floats_only => row.types.push(dtype),
+            Some(dtype) => row.types.push(dtype),
             _ => row.other_types.push(ty),
         }
     }

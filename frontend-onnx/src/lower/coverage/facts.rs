@@ -14,9 +14,6 @@ pub(super) const MISSING: &[(&str, &str)] = &[
     ("ai.onnx.ml:ZipMap", "maps are no tensors"),
 ];
 
-/// Operators that compute with their elements and have floats only, where ONNX allows every type.
-pub(super) const FLOATS_ONLY: &[&str] = &["Col2Im", "GridSample"];
-
 /// What the gradient is at kinks and ties. `docs/conventions.md` has more, and the tests.
 pub(super) const KINKS: &[(&str, &str)] = &[
     ("Abs", "0 at 0"),

@@ -24,7 +24,7 @@ pub(in crate::lower) const OPERATORS: &[Operator] = &[
     Operator::new("Cosh", 9, Gradient::Smooth, |c| unary(c, UnaryOp::Cosh)),
     Operator::new("Div", 1, Gradient::Smooth, |c| binary(c, BinaryOp::Div)),
     Operator::new("Equal", 1, Gradient::Zero, |c| compare(c, CompareOp::Eq)),
-    Operator::new("Erf", 9, Gradient::Smooth, |c| unary(c, UnaryOp::Erf)),
+    Operator::new("Erf", 9, Gradient::Smooth, error_function),
     Operator::new("Exp", 1, Gradient::Smooth, |c| unary(c, UnaryOp::Exp)),
     Operator::new("Floor", 1, Gradient::Zero, |c| rounded(c, UnaryOp::Floor)),
     Operator::new("Greater", 1, Gradient::Zero, |c| compare(c, CompareOp::Gt)),
@@ -60,6 +60,13 @@ pub(in crate::lower) const OPERATORS: &[Operator] = &[
 
 fn unary<'b>(context: &Context<'_, 'b>, op: UnaryOp) -> Outputs<'b> {
     Ok(vec![context.unary(op, context.input(0)?)?])
+}
+
+/// Of integers too: rounded towards zero, as the standard's reference does.
+fn error_function<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
+    let x = context.input(0)?;
+    let float = if x.dtype().is_float() { x } else { x.cast(DType::F64) };
+    Ok(vec![context.unary(UnaryOp::Erf, float)?.cast(x.dtype())])
 }
 
 fn rounded<'b>(context: &Context<'_, 'b>, op: UnaryOp) -> Outputs<'b> {

@@ -61,7 +61,7 @@ enum Outside {
 }
 
 fn grid_sample<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
-    let (x, grid, node) = (context.float(0)?, context.float(1)?, context.node);
+    let (given, grid, node) = (context.input(0)?, context.float(1)?, context.node);
     let mode = match node.string("mode", "linear")? {
         "linear" | "bilinear" => Mode::Linear,
         "nearest" => Mode::Nearest,
@@ -75,6 +75,12 @@ fn grid_sample<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
         _ => return Err(node.attribute_error("padding_mode", "is not known")),
     };
     let align_corners = node.flag("align_corners", false)?;
+    // Between integers there are fractions; only the nearest is an element as it stands.
+    let x = match given.dtype() {
+        DType::Bool if mode == Mode::Nearest => given.cast(DType::U8),
+        dtype if dtype.is_float() || mode == Mode::Nearest => given,
+        _ => given.cast(DType::F64),
+    };
     let (shape, grid_shape) = (x.shape(), grid.shape());
     let axes = shape.rank().saturating_sub(2);
     let fits = axes > 0
@@ -126,7 +132,7 @@ fn grid_sample<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     }
     let total = total.ok_or_else(|| context.error("the input has no spatial axis"))?;
     let result: Vec<usize> = [&[batch, channels], output].concat();
-    Ok(vec![context.reshape(total.transpose(&[0, 2, 1]), &result)?])
+    Ok(vec![context.reshape(total.transpose(&[0, 2, 1]), &result)?.cast(given.dtype())])
 }
 
 /// A position on an axis, always within it, and its weight (`None` for 1).

@@ -294,9 +294,14 @@ fn group_query_attention<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
         (q, k)
     };
     let past = |position: usize, x: Expr<'b>| match context.optional(position)? {
-        Some(past) => context.push(Op::Concat { axis: 2 }, &[past, x]),
+        Some(past) => context.push(Op::Concat { axis: 2 }, &[past.cast(x.dtype()), x]),
         None => Ok(x),
     };
+    // Caches may be narrower than what is computed with.
+    let cache = context.optional(3)?.map_or(q.dtype(), |past| past.dtype());
+    if !cache.is_float() {
+        return Err(context.error(format_args!("caches of {cache} are not supported")));
+    }
     let (k, v) = (past(3, k)?, past(4, v)?);
     let window = match node.int("local_window_size", -1)? {
         window if window > 0 => Some(window as usize),
@@ -309,7 +314,7 @@ fn group_query_attention<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
         };
         Ok(causal(biased, window))
     })?;
-    Ok(vec![y, k, v])
+    Ok(vec![y, k.cast(cache), v.cast(cache)])
 }
 
 fn rotary_embedding<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {

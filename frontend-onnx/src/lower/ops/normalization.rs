@@ -105,7 +105,12 @@ fn layer_normalization<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     };
     // The statistics come in the type of the attribute.
     let kept = shape.with_ones(&axes);
-    let stated = if node.int("stash_type", 1)? == 1 { context.float_type(DType::F32) } else { stash };
+    let stated = match node.int("stash_type", 1)? {
+        1 => context.float_type(DType::F32),
+        10 => context.float_type(DType::F16),
+        16 => context.float_type(DType::BF16),
+        _ => stash,
+    };
     let statistics = |e: Expr<'b>| e.cast(stated).reshape(&kept);
     Ok(vec![y.cast(x.dtype()), statistics(normal.mean), statistics(normal.inverse_deviation)])
 }

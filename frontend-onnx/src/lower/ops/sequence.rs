@@ -66,7 +66,9 @@ fn center_crop_pad<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
 }
 
 fn col2im<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
-    let (x, node) = (context.float(0)?, context.node);
+    let (given, node) = (context.input(0)?, context.node);
+    // A sum of truth values is their disjunction.
+    let x = if given.dtype() == DType::Bool { given.cast(DType::I32) } else { given };
     let shape = x.shape();
     let image = context.lengths(&context.known_i64s(1, "the image's shape")?, "the image's shape")?;
     let block = context.lengths(&context.known_i64s(2, "the block's shape")?, "the block's shape")?;
@@ -97,7 +99,8 @@ fn col2im<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
         pad_low: windows.pad_low,
         groups: channels.max(1),
     };
-    Ok(vec![context.push(Op::Conv(op), &[columns, context.reshape(tiled, &kernel)?])?])
+    let image = context.push(Op::Conv(op), &[columns, context.reshape(tiled, &kernel)?])?;
+    Ok(vec![image.cast(given.dtype())])
 }
 
 fn cumulative_product<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
