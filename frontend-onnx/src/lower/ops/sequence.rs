@@ -1,7 +1,7 @@
 //! Operators that move, select or fold elements in ways of their own.
 
 use crate::lower::{Context, Gradient, Operator, Outputs};
-use gradc_ir::{ConvForm, ConvOp, CumulativeOp, DType, Op, Shape, TensorType};
+use gradc_ir::{BinaryOp, ConvForm, ConvOp, CumulativeOp, DType, Expr, Op, Shape, TensorType};
 
 pub(in crate::lower) const OPERATORS: &[Operator] = &[
     Operator::new("CenterCropPad", 18, Gradient::Smooth, center_crop_pad),
@@ -66,9 +66,7 @@ fn center_crop_pad<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
 }
 
 fn col2im<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
-    let (given, node) = (context.input(0)?, context.node);
-    // A sum of truth values is their disjunction.
-    let x = if given.dtype() == DType::Bool { given.cast(DType::I32) } else { given };
+    let (x, node) = (context.input(0)?, context.node);
     let shape = x.shape();
     let image = context.lengths(&context.known_i64s(1, "the image's shape")?, "the image's shape")?;
     let block = context.lengths(&context.known_i64s(2, "the block's shape")?, "the block's shape")?;
@@ -82,12 +80,13 @@ fn col2im<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let channels = shape[1] / positions;
     let columns: Vec<usize> = [&[shape[0], shape[1]], &output[..]].concat();
     let columns = context.reshape(x, &columns)?;
+    // Convolutions are of floats.
+    let float = if x.dtype().is_float() { x.dtype() } else { DType::F64 };
     // Every column element goes to one place of its window: a transposed convolution with a kernel of zeros and ones.
     let matrix = Shape::new(&[positions, positions]);
     let counts = TensorType::new(DType::I64, matrix.clone());
     let identity = context.builder().iota(counts.clone(), 0).eq(context.builder().iota(counts, 1));
-    let tiled =
-        identity.cast(x.dtype()).broadcast(&context.shape(&[channels, positions, positions])?, &[1, 2]);
+    let tiled = identity.cast(float).broadcast(&context.shape(&[channels, positions, positions])?, &[1, 2]);
     let kernel: Vec<usize> = [&[shape[1], 1], &windows.kernel[..]].concat();
     let op = ConvOp {
         form: ConvForm::Input,
@@ -99,8 +98,18 @@ fn col2im<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
         pad_low: windows.pad_low,
         groups: channels.max(1),
     };
-    let image = context.push(Op::Conv(op), &[columns, context.reshape(tiled, &kernel)?])?;
-    Ok(vec![image.cast(given.dtype())])
+    let kernel = context.reshape(tiled, &kernel)?;
+    let folded = |columns: Expr<'b>| context.push(Op::Conv(op.clone()), &[columns, kernel]);
+    if x.dtype().is_float() {
+        return Ok(vec![folded(columns)?]);
+    }
+    // Halves of 64 bits, whose sums are exact. A sum of truth values is their disjunction.
+    let half = 2f64.powi(32);
+    let whole = columns.cast(DType::I64);
+    let high = whole.binary(BinaryOp::Shr, whole.splat(32.0));
+    let low = whole - high * half;
+    let sum = |part: Expr<'b>| Ok::<_, crate::Error>(folded(part.cast(float))?.cast(DType::I64));
+    Ok(vec![(sum(high)? * half + sum(low)?).cast(x.dtype())])
 }
 
 fn cumulative_product<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {

@@ -34,13 +34,9 @@ pub fn faults(held: &BTreeMap<Claim, Held>, open: &BTreeMap<Claim, String>) -> V
             return faults;
         }
         std::fs::write(folder().join(HELD), lines(held)).expect("the manifest can be written");
-        let reason = |claim: &Claim, why: &String| match excused.get(shown(claim).as_str()) {
-            Some(reason) => (*reason).to_owned(),
-            None => why.split(" [").next().unwrap_or_default().replace('\n', " "),
-        };
+        let reason = |why: &String| why.split(" [").next().unwrap_or_default().replace('\n', " ");
         let kept = open.iter().filter(|(claim, _)| is_new || excused.contains_key(shown(claim).as_str()));
-        let text: String =
-            kept.map(|(claim, why)| format!("{}: {}\n", shown(claim), reason(claim, why))).collect();
+        let text: String = kept.map(|(claim, why)| format!("{}: {}\n", shown(claim), reason(why))).collect();
         std::fs::write(folder().join(OPEN), text).expect("the list can be written");
         return faults;
     }
