@@ -78,6 +78,8 @@ pub enum Step {
         double: bool,
         /// Left operand, right operand, result, scratch memory.
         places: [Place; 4],
+        /// A number for each column, added to all rows.
+        bias: Option<Place>,
         /// Runs on each finished tile.
         epilogue: Option<Epilogue>,
     },
@@ -174,6 +176,9 @@ impl Step {
             Step::Gemm { places: [a, b, c, scratch], epilogue, .. }
             | Step::Conv { places: [a, b, c, scratch], epilogue, .. } => {
                 let mut places = vec![(a, false), (b, false), (c, true), (scratch, true)];
+                if let Step::Gemm { bias: Some(bias), .. } = self {
+                    places.push((bias, false));
+                }
                 if let Some(Epilogue { kernel, arguments }) = epilogue {
                     places.extend(accesses(&kernels[*kernel], arguments));
                 }
@@ -190,7 +195,11 @@ impl Step {
     pub(crate) fn visit_places(&mut self, visit: &mut dyn FnMut(&mut Place)) {
         match self {
             Step::Kernel { arguments, .. } => arguments.iter_mut().for_each(visit),
-            Step::Gemm { places, epilogue, .. } | Step::Conv { places, epilogue, .. } => {
+            Step::Gemm { places, bias, epilogue, .. } => {
+                places.iter_mut().chain(bias).for_each(&mut *visit);
+                epilogue.iter_mut().flat_map(|epilogue| &mut epilogue.arguments).for_each(visit);
+            }
+            Step::Conv { places, epilogue, .. } => {
                 places.iter_mut().for_each(&mut *visit);
                 epilogue.iter_mut().flat_map(|epilogue| &mut epilogue.arguments).for_each(visit);
             }
@@ -267,7 +276,7 @@ fn write_steps(f: &mut fmt::Formatter<'_>, steps: &[Step], kernels: &[Kernel], d
                 arguments.iter().try_for_each(|place| write!(f, " {place}"))?;
                 writeln!(f)?;
             }
-            Step::Gemm { gemm, double, places: [a, b, c, _], epilogue } => {
+            Step::Gemm { gemm, double, places: [a, b, c, _], bias, epilogue } => {
                 let dtype = if *double { "f64" } else { "f32" };
                 write!(
                     f,
@@ -275,9 +284,11 @@ fn write_steps(f: &mut fmt::Formatter<'_>, steps: &[Step], kernels: &[Kernel], d
                     gemm.batch, gemm.m, gemm.n, gemm.k, gemm.a_strides
                 )?;
                 match gemm.b_packed {
-                    true => write!(f, " packed -> {c}")?,
-                    false => write!(f, "{:?} -> {c}", gemm.b_strides)?,
+                    true => write!(f, " packed")?,
+                    false => write!(f, "{:?}", gemm.b_strides)?,
                 }
+                bias.iter().try_for_each(|bias| write!(f, " + {bias}"))?;
+                write!(f, " -> {c}")?;
                 write_epilogue(f, epilogue.as_ref(), kernels)?;
             }
             Step::Conv { conv, form, double, places: [a, b, c, _], epilogue } => {

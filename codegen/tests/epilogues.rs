@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// along rows (if there are any of these).
 type Rest = for<'a> fn(Expr<'a>, Expr<'a>, Expr<'a>, Expr<'a>) -> Vec<Expr<'a>>;
 
-const RESTS: [Rest; 6] = [
+const RESTS: [Rest; 7] = [
     |p, _, _, column| vec![(p + column).tanh()],
     |p, r, row, _| vec![p * row + r],
     |p, r, _, column| {
@@ -25,6 +25,7 @@ const RESTS: [Rest; 6] = [
     |p, r, _, _| vec![p.gt(r), p],
     |p, r, _, _| vec![p.gt(r)],
     |p, r, row, column| vec![r.gt(row).select(p, column), r - p],
+    |p, _, _, column| vec![p + column],
 ];
 
 /// The group of a product with some work on its result. `rows` and `columns` are the axes of the result that stand for
@@ -61,7 +62,8 @@ fn group(
 
 fn epilogues(program: &Program) -> usize {
     let has_epilogue = |step: &&Step| match step {
-        Step::Gemm { epilogue, .. } | Step::Conv { epilogue, .. } => epilogue.is_some(),
+        Step::Gemm { epilogue, bias, .. } => epilogue.is_some() || bias.is_some(),
+        Step::Conv { epilogue, .. } => epilogue.is_some(),
         _ => false,
     };
     program.steps.iter().filter(has_epilogue).count()

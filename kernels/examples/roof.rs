@@ -90,7 +90,7 @@ fn gemm_speed(
     let time = best(team, || unsafe {
         copy = (copy + 1) % copies;
         let b = b.as_ptr().add(copy * length);
-        gemm.run(a.as_ptr(), b, c.as_mut_ptr(), None, scratch.as_mut_ptr(), team)
+        gemm.run(a.as_ptr(), b, std::ptr::null(), c.as_mut_ptr(), None, scratch.as_mut_ptr(), team)
     });
     (time, 2.0 * (batch * m * n * k) as f64 / time / 1e9)
 }

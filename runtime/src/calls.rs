@@ -73,7 +73,7 @@ fn epilogue<T>(function: Option<EpilogueFunction<T>>, environment: *const *mut u
 unsafe fn gemm<T: Element>(
     frame: *const Frame,
     descriptor: *const i64,
-    [a, b]: [*const T; 2],
+    [a, b, bias]: [*const T; 3],
     b_packed: bool,
     c: *mut T,
     scratch: *mut u8,
@@ -97,7 +97,7 @@ unsafe fn gemm<T: Element>(
             accumulate: word(12) != 0,
             b_packed,
         };
-        gemm.run(a, b, c, epilogue, scratch, &*(*frame).team);
+        gemm.run(a, b, bias, c, epilogue, scratch, &*(*frame).team);
     }
 }
 
@@ -157,9 +157,12 @@ macro_rules! products {
             scratch: *mut u8,
             function: Option<EpilogueFunction<$float>>,
             environment: *const *mut u8,
+            bias: *const $float,
         ) {
             // SAFETY: the caller's promise.
-            unsafe { gemm(frame, descriptor, [a, b], false, c, scratch, epilogue(function, environment)) }
+            unsafe {
+                gemm(frame, descriptor, [a, b, bias], false, c, scratch, epilogue(function, environment))
+            }
         }
 
         /// With a right operand that was packed beforehand.
@@ -176,9 +179,12 @@ macro_rules! products {
             scratch: *mut u8,
             function: Option<EpilogueFunction<$float>>,
             environment: *const *mut u8,
+            bias: *const $float,
         ) {
             // SAFETY: the caller's promise.
-            unsafe { gemm(frame, descriptor, [a, b], true, c, scratch, epilogue(function, environment)) }
+            unsafe {
+                gemm(frame, descriptor, [a, b, bias], true, c, scratch, epilogue(function, environment))
+            }
         }
 
         /// # Safety

@@ -142,7 +142,7 @@ impl<M: Module> Entry<'_, M> {
     fn one(&mut self, step: &Step) -> Result<(), Box<ModuleError>> {
         match step {
             Step::Kernel { kernel, arguments, cost } => self.kernel(*kernel, arguments, *cost),
-            Step::Gemm { gemm, double, places, epilogue } => {
+            Step::Gemm { gemm, double, places, bias, epilogue } => {
                 let name = match (gemm.b_packed, *double) {
                     (false, false) => "gradc_rt_gemm_f32",
                     (false, true) => "gradc_rt_gemm_f64",
@@ -155,7 +155,11 @@ impl<M: Module> Entry<'_, M> {
                     &gemm.b_strides.map(|word| word as i64),
                     &[gemm.c_batch_stride as i64, gemm.c_row_stride as i64, i64::from(gemm.accumulate)],
                 ];
-                self.product(name, words.concat(), places, epilogue.as_ref())
+                let bias = match bias {
+                    Some(bias) => self.address(bias),
+                    None => self.builder.ins().iconst(types::I64, 0),
+                };
+                self.product(name, words.concat(), places, epilogue.as_ref(), &[bias])
             }
             Step::Conv { conv, form, double, places, epilogue } => {
                 let name = if *double { "gradc_rt_convolve_f64" } else { "gradc_rt_convolve_f32" };
@@ -164,7 +168,7 @@ impl<M: Module> Entry<'_, M> {
                 let mut words: Vec<i64> = sizes.iter().chain(&spatial).map(|&word| word as i64).collect();
                 words.extend(conv.pad_low.map(|word| word as i64));
                 words.extend([*form as i64, i64::from(conv.loose), i64::from(conv.packed)]);
-                self.product(name, words, places, epilogue.as_ref())
+                self.product(name, words, places, epilogue.as_ref(), &[])
             }
             Step::ArgSort { dtype, lines, length, descending, places } => {
                 let words =
@@ -229,6 +233,7 @@ impl<M: Module> Entry<'_, M> {
         words: Vec<i64>,
         places: &[Place],
         epilogue: Option<&Epilogue>,
+        further: &[Value],
     ) -> Result<(), Box<ModuleError>> {
         let pointer = self.module.target_config().pointer_type();
         let last = match epilogue {
@@ -238,7 +243,7 @@ impl<M: Module> Entry<'_, M> {
             }
             None => [self.builder.ins().iconst(pointer, 0); 2],
         };
-        self.described(name, words, places, &last)
+        self.described(name, words, places, &[&last, further].concat())
     }
 
     /// Calls a run-time function with the frame, a descriptor of constant words, addresses, and further arguments.

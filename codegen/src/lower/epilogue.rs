@@ -1,6 +1,8 @@
 //! Fused groups that hold one product and elementwise work on its result: the product's kernel calls the rest of the
 //! group on each tile that is final, while it is in the cache.
 //!
+//! A bias of a matrix product is part of the product: the kernel adds it where it writes a tile for the first time.
+//!
 //! The rest becomes a kernel with tile loops. The product's result and one output of its type share their memory:
 //! each element is loaded before it is stored. No other memory is shared: operands are read while outputs are written,
 //! tile by tile.
@@ -9,7 +11,7 @@ use super::product::convolution;
 use super::{Lowering, cluster, decisions, schedule};
 use crate::CodegenError;
 use crate::program::{Epilogue, Place};
-use gradc_ir::{Builder, ConvForm, DType, Graph, Op, Shape, Value};
+use gradc_ir::{BinaryOp, Builder, ConvForm, DType, Graph, Op, Shape, Value};
 use std::collections::HashMap;
 
 /// The body of a group, taken apart.
@@ -24,6 +26,44 @@ pub(super) struct Split {
     outputs: Vec<usize>,
     /// The output of the body that is the product's result itself, if one is.
     own_output: Option<usize>,
+    /// The input of the body whose numbers are added to the rows of the product, as a part of it.
+    bias: Option<usize>,
+}
+
+/// A sum of a product and of an input that repeats along its rows.
+struct Biased {
+    sum: Value,
+    /// The input, repeated.
+    repeated: Value,
+    input: usize,
+}
+
+impl Biased {
+    /// The sum that takes the product's place, if nothing else needs the product.
+    fn of(body: &Graph, product: Value) -> Option<Biased> {
+        let Op::Dot(dims) = &body.node(product).op else { return None };
+        let ty = body.ty(product);
+        let users = |value: Value| {
+            body.iter().filter(move |(_, node)| node.operands.contains(&value)).map(|(user, _)| user)
+        };
+        let mut of_product = users(product);
+        let (Some(sum), None) = (of_product.next(), of_product.next()) else { return None };
+        let node = body.node(sum);
+        let Op::Binary(BinaryOp::Add) = node.op else { return None };
+        let repeated = *node.operands.iter().find(|&&operand| operand != product)?;
+        let Op::Broadcast { dims: kept, .. } = &body.node(repeated).op else { return None };
+        let input = body.node(repeated).operands[0];
+        // Exactly the axes of the columns, which come last.
+        let columns =
+            ty.shape.rank() - dims.rhs_free(body.ty(body.node(product).operands[1]).shape.rank()).len();
+        let fits = kept.iter().copied().eq(columns..ty.shape.rank())
+            && body.ty(input).shape.elements() > 1
+            && users(repeated).count() == 1
+            && !body.outputs().contains(&product)
+            && !body.outputs().contains(&repeated);
+        let input = body.inputs().len().gt(&input.index()).then_some(input.index());
+        input.filter(|_| fits).map(|input| Biased { sum, repeated, input })
+    }
 }
 
 impl Split {
@@ -42,14 +82,19 @@ impl Split {
         if !(of_inputs && known && wide && keeps_positions(body, product)) {
             return None;
         }
-        let own_output = body.outputs().iter().position(|&output| output == product);
+        let biased = Biased::of(body, product);
+        let result = biased.as_ref().map_or(product, |biased| biased.sum);
+        let inside = |value: Value| {
+            value == product || biased.as_ref().is_some_and(|b| value == b.sum || value == b.repeated)
+        };
+        let own_output = body.outputs().iter().position(|&output| output == result);
         let outputs: Vec<usize> =
-            (0..body.outputs().len()).filter(|&output| body.outputs()[output] != product).collect();
-        if outputs.is_empty() {
+            (0..body.outputs().len()).filter(|&output| body.outputs()[output] != result).collect();
+        if outputs.is_empty() && biased.is_none() {
             return None;
         }
         let mut used = vec![false; body.len()];
-        for (value, node) in body.iter().filter(|(value, _)| *value != product) {
+        for (value, node) in body.iter().filter(|(value, _)| !inside(*value)) {
             used[value.index()] |= body.outputs().contains(&value);
             node.operands.iter().for_each(|operand| used[operand.index()] = true);
         }
@@ -60,9 +105,9 @@ impl Split {
             let value = Value::from_index(input);
             renamed.insert(value, builder.input(&body.inputs()[input].name, body.ty(value).clone()));
         }
-        renamed.insert(product, builder.input("product", node.ty().clone()));
+        renamed.insert(result, builder.input("product", node.ty().clone()));
         for (value, node) in body.iter() {
-            if value == product || matches!(node.op, Op::Input(_)) {
+            if inside(value) || matches!(node.op, Op::Input(_)) {
                 continue;
             }
             let operands: Vec<Value> = node.operands.iter().map(|operand| renamed[operand]).collect();
@@ -70,7 +115,9 @@ impl Split {
         }
         let results: Vec<Value> = outputs.iter().map(|&output| renamed[&body.outputs()[output]]).collect();
         let rest = builder.finish(&results);
-        cluster::accepts(&rest).then_some(Split { product, rest, inputs, outputs, own_output })
+        let bias = biased.map(|biased| biased.input);
+        let accepted = outputs.is_empty() || cluster::accepts(&rest);
+        accepted.then_some(Split { product, rest, inputs, outputs, own_output, bias })
     }
 }
 
@@ -117,7 +164,13 @@ impl Lowering {
             outputs.filter(|(position, _)| Some(*position) != over).map(|(_, &output)| &parts[output]);
         let arguments: Vec<Place> = inputs.chain([result.clone()]).chain(others.cloned()).collect();
         let shape = &node.ty().shape;
+        let bias = split.bias.map(|input| operands[input].clone());
         match &node.op {
+            Op::Dot(dims) if split.outputs.is_empty() => {
+                let product = self.product(body, node, dims, &own);
+                self.gemm(product, result, bias, None);
+                return Ok(());
+            }
             Op::Dot(dims) => {
                 let mut product = self.product(body, node, dims, &own);
                 let (reduced, swapped) = product.gemm.reduced();
@@ -128,7 +181,7 @@ impl Lowering {
                             product.operands.reverse();
                         }
                         let epilogue = Epilogue { kernel: self.keep(kernel), arguments };
-                        self.gemm(product, result, Some(epilogue));
+                        self.gemm(product, result, bias, Some(epilogue));
                         return Ok(());
                     }
                 }
@@ -169,7 +222,13 @@ impl Lowering {
         let own: Vec<Place> = node.operands.iter().map(|operand| operands[operand.index()].clone()).collect();
         let exact = decisions::depend(body, self.exact)[split.product.index()];
         let outer = std::mem::replace(&mut self.exact, exact);
-        self.node(body, split.product, node, &own, std::slice::from_ref(&result))?;
+        match (&node.op, split.bias) {
+            (Op::Dot(dims), Some(bias)) => {
+                let product = self.product(body, node, dims, &own);
+                self.gemm(product, result.clone(), Some(operands[bias].clone()), None);
+            }
+            _ => self.node(body, split.product, node, &own, std::slice::from_ref(&result))?,
+        }
         self.exact = outer;
         let inputs = split.inputs.iter().map(|&input| operands[input].clone());
         let inputs: Vec<Place> = inputs.chain([result]).collect();

@@ -44,11 +44,17 @@ impl Lowering {
             return self.dot_in_loops(graph, node, dims, operands, parts);
         }
         let product = self.product(graph, node, dims, operands);
-        self.gemm(product, parts[0].clone(), None);
+        self.gemm(product, parts[0].clone(), None, None);
     }
 
     /// Adds a matrix product.
-    pub(super) fn gemm(&mut self, product: Product, result: Place, epilogue: Option<Epilogue>) {
+    pub(super) fn gemm(
+        &mut self,
+        product: Product,
+        result: Place,
+        bias: Option<Place>,
+        epilogue: Option<Epilogue>,
+    ) {
         let Product { mut gemm, double, operands: [lhs, mut rhs] } = product;
         if let Some(packed) = self.packed(&gemm, double, &rhs) {
             (rhs, gemm.b_packed) = (packed, true);
@@ -58,7 +64,7 @@ impl Lowering {
             false => gemm.scratch_bytes::<f32>(self.threads),
         };
         let places = [lhs, rhs, result, self.temporary(scratch)];
-        self.steps.push(Step::Gemm { gemm, double, places, epilogue });
+        self.steps.push(Step::Gemm { gemm, double, places, bias, epilogue });
     }
 
     /// A product of f32 or f64, with copies of operands that the kernels cannot read in place.

@@ -372,6 +372,7 @@ impl<T: Element> Implicit<'_, T> {
                 c,
                 c_row,
                 accumulate: false,
+                bias: std::ptr::null(),
                 epilogue: if layout.direct { self.epilogue } else { None },
                 place: (images.start + image, group * shape.rows),
                 scratch: self.at::<T>(layout.own).add(worker * layout.own_each),

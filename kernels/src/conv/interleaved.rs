@@ -306,6 +306,7 @@ impl<T: Element> Kernel<T> for Multiply<'_, T> {
                                 c_row: run,
                                 tail: V::LANES,
                                 accumulate,
+                                bias: std::ptr::null(),
                                 ahead: Ahead::NOTHING,
                             };
                             V::TILES[height - 1][vectors - 1](&tile);

@@ -202,6 +202,7 @@ impl<T: Element> Weights<'_, T> {
                     c: self.dw.add(group * all * within * taps),
                     c_row: within * taps,
                     accumulate: image > 0,
+                    bias: std::ptr::null(),
                     epilogue: self.epilogue.filter(|_| image + together >= conv.batch),
                     place: (0, group * all),
                     scratch: self.at::<T>(self.layout.own).add(worker * self.layout.own_each),

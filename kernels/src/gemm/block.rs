@@ -1,6 +1,7 @@
 //! A block of rows and columns of one product, tile by tile.
 
 use std::ops::Range;
+use std::ptr::null;
 
 use super::pack::{Panels, panel};
 use super::tile::{Ahead, Tile, dots};
@@ -76,6 +77,8 @@ pub struct Block<'a, T, P> {
     pub c_row: usize,
     /// Whether to add to C.
     pub accumulate: bool,
+    /// If not null, a number for each column of C that is added to its rows; nothing may end in dot products then.
+    pub bias: *const T,
     /// Called on finished tiles.
     pub epilogue: Option<Epilogue<T>>,
     /// For the epilogue: the batch, and the number of row 0.
@@ -118,7 +121,7 @@ impl<'a, T, P> Block<'a, T, P> {
     pub fn reading<Q>(self, b: &'a Q, reading: Reading) -> Block<'a, T, Q> {
         let Block { rows, columns, k, a, a_row, a_column, pack_a, streams, ends_in_dots, c, c_row, .. } =
             self;
-        let Block { accumulate, epilogue, place, scratch, .. } = self;
+        let Block { accumulate, bias, epilogue, place, scratch, .. } = self;
         Block {
             rows,
             columns,
@@ -134,6 +137,7 @@ impl<'a, T, P> Block<'a, T, P> {
             c,
             c_row,
             accumulate,
+            bias,
             epilogue,
             place,
             scratch,
@@ -340,6 +344,7 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
                     c_row: self.c_row,
                     tail: width - (vectors - 1) * V::LANES,
                     accumulate: self.accumulate || first > 0,
+                    bias: if first == 0 && !self.bias.is_null() { self.bias.add(column) } else { null() },
                     ahead: ahead.part(tiles, number),
                 };
                 V::TILES[height - 1][vectors - 1](&tile);

@@ -86,25 +86,29 @@ impl Gemm {
 
     /// Computes the products with the current [`Tier`].
     ///
+    /// `bias`, if not null, has a number for each column of C, which is added to all its rows before the epilogue.
+    ///
     /// Without an epilogue, [`Gemm::reduced`] is what runs; with one, the problem as it is, since the epilogue counts
     /// its rows and columns.
     ///
     /// # Safety
     /// `a`, `b` and `c` must be valid for all elements that the sizes and strides reach (`a` and `b` for
-    /// reading), `c` must not overlap them, `scratch` must be valid for [`Gemm::scratch_bytes`] bytes for
+    /// reading), `bias` for `n` elements, where not null, `c` must not overlap them, `scratch` must be valid for [`Gemm::scratch_bytes`] bytes for
     /// `team.threads()` threads (any alignment) and be used by nobody else during the call, and the epilogue must
     /// keep its contract.
+    #[allow(clippy::too_many_arguments)]
     pub unsafe fn run<T: Element>(
         &self,
         a: *const T,
         b: *const T,
+        bias: *const T,
         c: *mut T,
         epilogue: Option<Epilogue<T>>,
         scratch: *mut u8,
         team: &Team,
     ) {
         // SAFETY: the caller's promise; the current tier is one that the processor has.
-        unsafe { self.run_tier(Tier::current(), a, b, c, epilogue, scratch, team) }
+        unsafe { self.run_tier(Tier::current(), a, b, bias, c, epilogue, scratch, team) }
     }
 
     /// [`Gemm::run`] with a given tier.
@@ -117,6 +121,7 @@ impl Gemm {
         tier: Tier,
         a: *const T,
         b: *const T,
+        bias: *const T,
         c: *mut T,
         epilogue: Option<Epilogue<T>>,
         scratch: *mut u8,
@@ -125,13 +130,14 @@ impl Gemm {
         if self.batch == 0 || self.m == 0 || self.n == 0 {
             return;
         }
-        let (problem, swapped) = if epilogue.is_some() { (*self, false) } else { self.reduced() };
+        let whole = epilogue.is_some() || self.n == 1 && !bias.is_null();
+        let (problem, swapped) = if whole { (*self, false) } else { self.reduced() };
         let (a, b) = if swapped { (b, a) } else { (a, b) };
         let plan = Plan::new::<T>(&problem, team.threads());
         let [batches, rows, columns] = plan.parts;
         let offset = if plan.common + plan.own == 0 { 0 } else { scratch.align_offset(64) };
         let scratch = scratch.wrapping_add(offset).cast::<T>();
-        let mut job = Job { problem, plan, tier, a, b, c, epilogue, scratch };
+        let mut job = Job { problem, plan, tier, a, b, bias, c, epilogue, scratch };
         // SAFETY: the caller's promise; the parts do not overlap.
         unsafe {
             job.copy_operands();
@@ -181,6 +187,7 @@ struct Job<T> {
     tier: Tier,
     a: *const T,
     b: *const T,
+    bias: *const T,
     c: *mut T,
     epilogue: Option<Epilogue<T>>,
     scratch: *mut T,
@@ -248,6 +255,7 @@ impl<T: Element> Job<T> {
                     }
                     Method::Tiles { .. } | Method::Dots { .. } => {
                         self.dots(a, b, c, rows.clone(), columns.clone());
+                        self.add_bias(c, rows.clone(), columns.clone());
                         if let Some(epilogue) = self.epilogue {
                             let c_row_stride = self.problem.c_row_stride;
                             (epilogue.function)(
@@ -295,12 +303,28 @@ impl<T: Element> Job<T> {
             c,
             c_row: c_row_stride,
             accumulate,
+            bias: self.bias,
             epilogue: self.epilogue,
             place: (batch, 0),
             scratch: self.scratch.wrapping_add(self.plan.common + worker * self.plan.own),
         };
         // SAFETY: the caller's promise.
         unsafe { T::dispatch(self.tier, &block) }
+    }
+
+    unsafe fn add_bias(&self, c: *mut T, rows: Range<usize>, columns: Range<usize>) {
+        if self.bias.is_null() {
+            return;
+        }
+        for row in rows {
+            for column in columns.clone() {
+                // SAFETY: within C and the bias.
+                unsafe {
+                    let c = c.add(row * self.problem.c_row_stride + column);
+                    *c = (*c).plus(*self.bias.add(column));
+                }
+            }
+        }
     }
 
     unsafe fn dots(&self, a: *const T, b: *const T, c: *mut T, rows: Range<usize>, columns: Range<usize>) {

@@ -42,8 +42,7 @@ fn check<T: Numbers>(
     team: &Team,
     sizes: [usize; 4],
     layouts: [usize; 2],
-    accumulate: bool,
-    tiled: bool,
+    [accumulate, tiled, biased]: [bool; 3],
 ) {
     let [batch, m, n, k] = sizes;
     let (a_strides, b_strides) = (strides(layouts[0], m, k), strides(layouts[1], k, n));
@@ -65,13 +64,16 @@ fn check<T: Numbers>(
     let b = T::sequence(extent(b_strides, [batch, k, n]), 2);
     let start = T::sequence(batch * c_batch_stride + 64, 3);
     let mut c = start.clone();
+    let bias = T::sequence(n, 4);
+    let added = if biased { bias.as_ptr() } else { std::ptr::null() };
     let offset = 0.25f64;
     let epilogue = Epilogue { function: twice_plus_place::<T>, environment: (&raw const offset).cast() };
     let bytes = gemm.scratch_bytes::<T>(team.threads());
     let mut scratch = vec![0xffu8; bytes + 64];
     unsafe {
         let epilogue = tiled.then_some(epilogue);
-        gemm.run_tier(tier, a.as_ptr(), b.as_ptr(), c.as_mut_ptr(), epilogue, scratch.as_mut_ptr(), team);
+        let (a, b, c) = (a.as_ptr(), b.as_ptr(), c.as_mut_ptr());
+        gemm.run_tier(tier, a, b, added, c, epilogue, scratch.as_mut_ptr(), team);
     }
     assert!(scratch[bytes..].iter().all(|byte| *byte == 0xff), "scratch overrun {gemm:?}");
     let mut expected: Vec<f64> = start.iter().map(|x| x.to_f64()).collect();
@@ -85,6 +87,9 @@ fn check<T: Numbers>(
                     (0..k).map(|p| a[at(a_strides, i, p)].to_f64() * b[at(b_strides, p, j)].to_f64()).sum();
                 let target = &mut expected[bt * c_batch_stride + i * c_row_stride + j];
                 *target = if accumulate { *target + sum } else { sum };
+                if biased {
+                    *target += bias[j].to_f64();
+                }
                 if tiled {
                     *target = 2.0 * *target + (bt * 7 + i * 3 + j) as f64 + offset;
                 }
@@ -132,8 +137,14 @@ fn check_all<T: Numbers>(layouts: &[usize]) {
             for &a in layouts {
                 for &b in layouts {
                     let team = &teams[(number + a + b) % 2];
-                    check::<T>(tier, team, sizes, [a, b], (a + b + number) % 3 == 0, false);
-                    check::<T>(tier, team, sizes, [a, b], (a + b + number) % 3 == 1, true);
+                    check::<T>(
+                        tier,
+                        team,
+                        sizes,
+                        [a, b],
+                        [(a + b + number) % 3 == 0, false, number % 2 == 0],
+                    );
+                    check::<T>(tier, team, sizes, [a, b], [(a + b + number) % 3 == 1, true, a == b]);
                 }
             }
         }
@@ -184,6 +195,7 @@ fn large_products_run_on_several_threads_with_the_same_result() {
                         tier,
                         a.as_ptr(),
                         b.as_ptr(),
+                        std::ptr::null(),
                         c.as_mut_ptr(),
                         None,
                         scratch.as_mut_ptr(),
@@ -194,7 +206,7 @@ fn large_products_run_on_several_threads_with_the_same_result() {
             });
             assert!(results[0] == results[1] && results[0] == results[2], "{tier:?} {gemm:?}");
         }
-        check::<f32>(Tier::current(), &Team::new(2), [1, m, n, k], layouts, true, true);
+        check::<f32>(Tier::current(), &Team::new(2), [1, m, n, k], layouts, [true; 3]);
     }
 }
 
@@ -238,7 +250,16 @@ fn products_with_a_packed_operand_agree_with_those_without() {
             unsafe {
                 let epilogue = tiled.then_some(epilogue);
                 let (a, b) = (a.as_ptr(), b.as_ptr());
-                gemm.run_tier(tier, a, b, c.as_mut_ptr(), epilogue, scratch.as_mut_ptr(), &team);
+                gemm.run_tier(
+                    tier,
+                    a,
+                    b,
+                    std::ptr::null(),
+                    c.as_mut_ptr(),
+                    epilogue,
+                    scratch.as_mut_ptr(),
+                    &team,
+                );
             }
             c
         };

@@ -31,6 +31,8 @@ pub struct Tile<T> {
     pub tail: usize,
     /// Whether to add to C.
     pub accumulate: bool,
+    /// If not null, numbers to add to each row, one for each lane in use.
+    pub bias: *const T,
     /// What a later tile reads, to be brought near meanwhile.
     pub ahead: Ahead<T>,
 }
@@ -76,8 +78,8 @@ pub type TileFunction<T> = unsafe fn(&Tile<T>);
 /// Computes a tile of `R` rows by `N` vectors.
 ///
 /// # Safety
-/// A must be valid for `R` rows and `k` columns, B for `k` rows of all lanes in use (or of all lanes if padded), C for
-/// the lanes in use, the copy for `k * N` vectors; and the processor must have the vector's instruction set.
+/// A must be valid for `R` rows and `k` columns, B for `k` rows of all lanes in use (or of all lanes if padded), C and
+/// the bias for the lanes in use, the copy for `k * N` vectors; and the processor must have the vector's instruction set.
 #[inline(always)]
 pub unsafe fn compute<V: Vector, const R: usize, const N: usize>(tile: &Tile<V::Item>) {
     // SAFETY: the caller's promise.
@@ -89,7 +91,7 @@ pub unsafe fn compute<V: Vector, const R: usize, const N: usize>(tile: &Tile<V::
                 crate::simd::prefetch_near(tile.c.wrapping_add(i * tile.c_row + j * V::LANES).cast());
             }
         }
-        let sums = if !tile.b_offsets.is_null() {
+        let mut sums = if !tile.b_offsets.is_null() {
             if tile.tail == V::LANES {
                 gathered::<V, R, N, false>(tile, mask)
             } else {
@@ -103,6 +105,15 @@ pub unsafe fn compute<V: Vector, const R: usize, const N: usize>(tile: &Tile<V::
             sums::<V, R, N, true, false>(tile, mask)
         };
         let whole = tile.tail == V::LANES;
+        if !tile.bias.is_null() {
+            for j in 0..N {
+                let bias = tile.bias.add(j * V::LANES);
+                let bias = if whole || j + 1 < N { V::load(bias) } else { V::load_masked(bias, mask) };
+                for row in &mut sums {
+                    row[j] = row[j].add(bias);
+                }
+            }
+        }
         for (i, row) in sums.iter().enumerate() {
             let c = tile.c.add(i * tile.c_row);
             for (j, &sum) in row.iter().enumerate() {

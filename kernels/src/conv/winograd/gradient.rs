@@ -269,6 +269,7 @@ impl<T: Element> Kernel<T> for Sums<'_, '_, T> {
                             c_row: COLUMNS,
                             tail: V::LANES,
                             accumulate: self.lines.start > 0,
+                            bias: std::ptr::null(),
                             ahead: Ahead::NOTHING,
                         };
                         V::TILES[height - 1][vectors - 1](&tile);

@@ -224,6 +224,7 @@ impl<T: Element> Results<'_, '_, T> {
                             c_row: layout.width,
                             tail: V::LANES,
                             accumulate: false,
+                            bias: std::ptr::null(),
                             ahead: if asks { next.part(tiles, number) } else { Ahead::NOTHING },
                         };
                         V::TILES[height - 1][vectors - 1](&tile);
