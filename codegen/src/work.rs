@@ -36,14 +36,15 @@ impl Program {
         let float = |double: bool| if double { 8 } else { 4 };
         match step {
             Step::Kernel { kernel, .. } => kernel_work(&self.kernels[*kernel]),
-            Step::Gemm { gemm, double, .. } => {
+            Step::Gemm { gemm, double, bias, .. } => {
                 let [batch, m, n, k] = [gemm.batch, gemm.m, gemm.n, gemm.k].map(|length| length as u64);
                 // A stride of 0 is a matrix that all products share.
                 let matrices = |stride: isize| if stride == 0 { 1 } else { batch };
                 let results = if gemm.accumulate { 2 * batch } else { batch };
                 let elements = matrices(gemm.a_strides[0]) * m * k
                     + matrices(gemm.b_strides[0]) * k * n
-                    + results * m * n;
+                    + results * m * n
+                    + bias.as_ref().map_or(0, |_| n);
                 Work { calls: 1, operations: 2 * batch * m * n * k, bytes: elements * float(*double) }
             }
             Step::Conv { conv, double, .. } => {

@@ -130,6 +130,21 @@ fn products_with_one_matrix_for_all_batches() {
     }
 }
 
+/// A group may name a value twice; each output is written.
+#[test]
+fn outputs_may_be_equal() {
+    let twice: [Rest; 3] = [
+        |p, _, _, column| vec![p + column, p + column],
+        |p, _, _, _| vec![p, p, p.tanh()],
+        |p, _, _, column| vec![(p + column).tanh(), (p + column).tanh()],
+    ];
+    for rest in twice {
+        let op = Op::Dot(dims(0, 1, 0));
+        let graph = group(DType::F32, [&[7, 11], &[11, 20]], &op, &[0], &[1], rest);
+        check_with(&graph, &inputs(&graph, 7, 0.5));
+    }
+}
+
 #[test]
 fn an_operand_may_be_read_again() {
     let body = graph(&[(DType::F32, &[20, 20]), (DType::F32, &[20, 20])], |builder, values| {

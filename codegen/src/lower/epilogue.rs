@@ -61,8 +61,7 @@ impl Biased {
             && users(repeated).count() == 1
             && !body.outputs().contains(&product)
             && !body.outputs().contains(&repeated);
-        let input = body.inputs().len().gt(&input.index()).then_some(input.index());
-        input.filter(|_| fits).map(|input| Biased { sum, repeated, input })
+        (fits && input.index() < body.inputs().len()).then(|| Biased { sum, repeated, input: input.index() })
     }
 }
 
@@ -90,7 +89,8 @@ impl Split {
         let own_output = body.outputs().iter().position(|&output| output == result);
         let outputs: Vec<usize> =
             (0..body.outputs().len()).filter(|&output| body.outputs()[output] != result).collect();
-        if outputs.is_empty() && biased.is_none() {
+        let named_once = outputs.len() + usize::from(own_output.is_some()) == body.outputs().len();
+        if !named_once || outputs.is_empty() && biased.is_none() {
             return None;
         }
         let mut used = vec![false; body.len()];

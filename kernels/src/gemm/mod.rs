@@ -89,13 +89,13 @@ impl Gemm {
     /// `bias`, if not null, has a number for each column of C, which is added to all its rows before the epilogue.
     ///
     /// Without an epilogue, [`Gemm::reduced`] is what runs; with one, the problem as it is, since the epilogue counts
-    /// its rows and columns.
+    /// its rows and columns, and so where the bias is of a single column, which would become a row.
     ///
     /// # Safety
     /// `a`, `b` and `c` must be valid for all elements that the sizes and strides reach (`a` and `b` for
-    /// reading), `bias` for `n` elements, where not null, `c` must not overlap them, `scratch` must be valid for [`Gemm::scratch_bytes`] bytes for
-    /// `team.threads()` threads (any alignment) and be used by nobody else during the call, and the epilogue must
-    /// keep its contract.
+    /// reading), `bias`, where not null, for `n` elements, `c` must not overlap them, `scratch` must be valid for
+    /// [`Gemm::scratch_bytes`] bytes for `team.threads()` threads (any alignment) and be used by nobody else during the
+    /// call, and the epilogue must keep its contract.
     #[allow(clippy::too_many_arguments)]
     pub unsafe fn run<T: Element>(
         &self,
