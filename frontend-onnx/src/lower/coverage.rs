@@ -161,7 +161,7 @@ fn row(line: &'static str) -> Option<Coverage> {
     for ty in types {
         match element_type(ty).and_then(DataType::to_ir) {
             Some(dtype) => row.types.push(dtype),
-            _ => row.other_types.push(ty),
+            None => row.other_types.push(ty),
         }
     }
     row.types.sort_by_key(|dtype| (!dtype.is_float(), dtype.name()));

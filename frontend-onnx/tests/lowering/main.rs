@@ -5,6 +5,7 @@ mod branches;
 #[path = "../model/build.rs"]
 mod build;
 mod few_bits;
+mod integers;
 mod loops;
 mod sequences;
 mod special_values;

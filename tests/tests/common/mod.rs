@@ -4,6 +4,7 @@ use gradc_codegen::{Aligned, CompileOptions, compile_with};
 use gradc_ir::testing::Random;
 use gradc_ir::{DType, Graph, Literal, TensorType};
 use gradc_kernels::Team;
+use gradc_tests::rounding::rounding;
 use std::sync::Arc;
 
 /// The outputs of the compiled graph.
@@ -33,7 +34,7 @@ pub fn run_compiled_with(graph: &Graph, inputs: &[Literal], options: &CompileOpt
 pub fn tolerances(graph: &Graph) -> Vec<f64> {
     let mut coarsest: Vec<f64> = Vec::with_capacity(graph.len());
     for (_, node) in graph.iter() {
-        let own = node.types.iter().map(|ty| tolerance(ty.dtype)).fold(0.0, f64::max);
+        let own = node.types.iter().map(|ty| rounding(ty.dtype)).fold(0.0, f64::max);
         let inherited = node.operands.iter().map(|operand| coarsest[operand.index()]).fold(own, f64::max);
         // Integers and truth values come out exact: the random graphs make them of exact values only.
         let is_float = node.types.iter().any(|ty| ty.dtype.is_float());
@@ -42,20 +43,10 @@ pub fn tolerances(graph: &Graph) -> Vec<f64> {
     graph.outputs().iter().map(|output| coarsest[output.index()]).collect()
 }
 
-fn tolerance(dtype: DType) -> f64 {
-    match dtype {
-        DType::F64 => 1e-11,
-        DType::F32 => 1e-4,
-        DType::F16 => 1e-2,
-        DType::BF16 => 8e-2,
-        _ => 0.0,
-    }
-}
-
 /// The first element that differs by more than rounding, in words.
 #[allow(dead_code, reason = "some tests know closer tolerances")]
 pub fn difference(got: &[Literal], expected: &[Literal]) -> Option<String> {
-    let tolerances: Vec<f64> = expected.iter().map(|expected| tolerance(expected.dtype())).collect();
+    let tolerances: Vec<f64> = expected.iter().map(|expected| rounding(expected.dtype())).collect();
     difference_within(got, expected, &tolerances)
 }
 

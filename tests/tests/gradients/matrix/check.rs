@@ -6,6 +6,7 @@ use gradc_ir::testing::Random;
 use gradc_ir::{Builder, DType, Expr, Graph, Literal, TensorType, Value, eval};
 use gradc_kernels::Team;
 use gradc_passes::{Gradient, Selection, jvp, merge_scans, pipeline, run_passes, vjp};
+use gradc_tests::rounding::rounding;
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -98,17 +99,6 @@ fn greatest(x: &[f64]) -> f64 {
 
 fn inner(a: &[f64], b: &[f64]) -> (f64, f64) {
     a.iter().zip(b).fold((0.0, 0.0), |(sum, size), (a, b)| (sum + a * b, size + (a * b).abs()))
-}
-
-/// How far an element of a tensor of a type may be from what f64 finds, as a part of the tensor's greatest.
-fn rounding(dtype: DType) -> f64 {
-    match dtype {
-        DType::F64 => 1e-11,
-        DType::F32 => 1e-4,
-        DType::F16 => 1e-2,
-        DType::BF16 => 8e-2,
-        _ => 0.0,
-    }
 }
 
 /// The distance of two numbers of a type, relative to them.

@@ -4,23 +4,13 @@ use super::subject::{Subject, Types, literal, subject};
 use super::table::{Case, Signature, dtype};
 use gradc::{Compile, Error, Target, Wrt};
 use gradc_ir::{DType, Literal};
+use gradc_tests::rounding::rounding;
 
 /// What a claim came to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Held {
     Forward,
     Gradient,
-}
-
-/// How far results may be from those in f64, as a part of the greatest, or of 1 where that is less.
-fn tolerance(dtype: DType) -> f64 {
-    match dtype {
-        DType::F64 => 1e-11,
-        DType::F32 => 1e-4,
-        DType::F16 => 1e-2,
-        DType::BF16 => 8e-2,
-        _ => 0.0,
-    }
 }
 
 /// In which type the same is computed to compare with.
@@ -109,7 +99,7 @@ fn shown(error: Error) -> String {
 /// The least exact type of all inputs and outputs.
 fn coarsest(subject: &Subject, outputs: &Named) -> f64 {
     let all = subject.inputs.iter().chain(outputs);
-    all.map(|(_, value)| tolerance(value.dtype())).fold(0.0, f64::max)
+    all.map(|(_, value)| rounding(value.dtype())).fold(0.0, f64::max)
 }
 
 fn prepared<'m>(subject: &'m Subject) -> Compile<'m> {
