@@ -10,6 +10,8 @@
 //! A kernel with tile loops becomes a [`gradc_kernels::EpilogueFunction`] instead, whose environment is the table of
 //! buffers. It finds all elements by the buffers, so it has no use for the tile's own address.
 //!
+//! Plain kernels of `f32` are written by [`avx512`] instead where the machine has vectors of 512 bits.
+//!
 //! # What is called
 //!
 //! Transcendental `f32` functions are straight code ([`ULP_BOUNDS`]); the rest (all of `f64`,
@@ -23,6 +25,7 @@
 //! one scalar. Reductions over a vector loop keep up to four vectors of partial results.
 
 mod analysis;
+mod avx512;
 mod branch;
 mod cells;
 mod isa;
@@ -56,6 +59,8 @@ pub use math::ULP_BOUNDS;
 
 use crate::loops::{Kernel, KernelError};
 
+/// Where functions of [`avx512`] begin: at cache lines.
+const WIDE_ALIGNMENT: u64 = 64;
 /// A thread is not worth its start for fewer kernels.
 const KERNELS_PER_THREAD: usize = 4;
 
@@ -98,10 +103,22 @@ pub fn define_kernel(
     symbol: &str,
     linkage: Linkage,
 ) -> Result<FuncId, EmitError> {
+    kernel.validate()?;
+    if let Some(code) = wide_code(module, kernel) {
+        let id = module.declare_function(symbol, linkage, &kernel_signature(module.isa(), kernel))?;
+        module.define_function_bytes(id, WIDE_ALIGNMENT, &code, &[])?;
+        return Ok(id);
+    }
     let mut context = build(module, kernel)?;
     let id = module.declare_function(symbol, linkage, &context.func.signature)?;
     module.define_function(id, &mut context)?;
     Ok(id)
+}
+
+/// The code of a valid kernel in vectors of 512 bits, where the module's machine has them and the kernel is of that
+/// kind.
+fn wide_code(module: &dyn Module, kernel: &Kernel) -> Option<Vec<u8>> {
+    avx512::suits(module.isa()).then(|| avx512::code(kernel)).flatten()
 }
 
 /// Emits kernels as functions of the module, not exported, called `{prefix}{position}`.
@@ -115,15 +132,19 @@ pub fn define_kernels(
     let mut ids = Vec::with_capacity(kernels.len());
     let mut contexts = Vec::with_capacity(kernels.len());
     for (position, kernel) in kernels.iter().enumerate() {
-        let context = build(module, kernel)?;
+        kernel.validate()?;
         let symbol = format!("{prefix}{position}");
-        ids.push(module.declare_function(&symbol, Linkage::Local, &context.func.signature)?);
-        contexts.push(Mutex::new((context, None)));
+        let id = module.declare_function(&symbol, Linkage::Local, &kernel_signature(module.isa(), kernel))?;
+        ids.push(id);
+        match wide_code(module, kernel) {
+            Some(code) => module.define_function_bytes(id, WIDE_ALIGNMENT, &code, &[])?,
+            None => contexts.push((id, Mutex::new((build(module, kernel)?, None)))),
+        }
     }
     let isa = module.isa();
     let next = AtomicUsize::new(0);
     let work = || {
-        while let Some(slot) = contexts.get(next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some((_, slot)) = contexts.get(next.fetch_add(1, Ordering::Relaxed)) {
             let (context, error) = &mut *slot.lock().unwrap_or_else(PoisonError::into_inner);
             let compiled = context.compile(isa, &mut ControlPlane::default());
             *error = compiled.err().map(|error| ModuleError::Compilation(error.inner));
@@ -137,7 +158,7 @@ pub fn define_kernels(
         work();
     });
     let isa = isa.function_alignment().minimum.max(isa.symbol_alignment() as u32);
-    for (&id, slot) in ids.iter().zip(contexts) {
+    for (id, slot) in contexts {
         let (context, error) = slot.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Some(error) = error {
             return Err(error.into());
@@ -154,11 +175,18 @@ pub fn define_kernels(
 
 /// The CLIF of a kernel before optimization.
 pub fn clif_text(module: &mut dyn Module, kernel: &Kernel) -> Result<String, EmitError> {
+    kernel.validate()?;
     Ok(build(module, kernel)?.func.display().to_string())
 }
 
 /// The assembly of a kernel, as the code generator prints it, after optimization.
 pub fn assembly_text(module: &mut dyn Module, kernel: &Kernel) -> Result<String, EmitError> {
+    kernel.validate()?;
+    if avx512::suits(module.isa())
+        && let Some(text) = avx512::text(kernel)
+    {
+        return Ok(text);
+    }
     let mut context = build(module, kernel)?;
     context.set_disasm(true);
     let code = context
@@ -167,8 +195,8 @@ pub fn assembly_text(module: &mut dyn Module, kernel: &Kernel) -> Result<String,
     Ok(code.vcode.clone().unwrap_or_default())
 }
 
+/// Cranelift's input for a valid kernel.
 fn build(module: &mut dyn Module, kernel: &Kernel) -> Result<Context, EmitError> {
-    kernel.validate()?;
     let mut context = module.make_context();
     context.func.signature = kernel_signature(module.isa(), kernel);
     let frontend = module.isa().frontend_config();

@@ -1,0 +1,62 @@
+//! Loop kernels of `f32` in vectors of 512 bits, four times as wide as Cranelift's.
+//!
+//! What is written here are whole kernels of a plain kind: loops around vector loops that hold loads and stores of
+//! adjacent (or of one and the same) elements, arithmetic, comparisons, selections and reductions of `f32`, and truth
+//! values. [`code`] refuses all others, which Cranelift then compiles; so nothing depends on a kernel being of this
+//! kind, but its speed.
+//!
+//! Results are those of Cranelift's code bit for bit, but for reductions over a vector loop, which keep sixteen partial
+//! results. A number that all lanes share stands in all lanes of a register. The last iterations of a vector loop run
+//! under a mask. Nothing is kept in registers across loops but numbers: addresses are computed anew where a vector loop
+//! begins.
+
+mod arithmetic;
+mod registers;
+mod walk;
+
+use cranelift_codegen::isa::{CallConv, TargetIsa};
+use iced_x86::code_asm::CodeAssembler;
+use iced_x86::{FastFormatter, IcedError};
+use std::fmt::Write;
+
+use crate::loops::Kernel;
+
+/// Lanes of a vector.
+const LANES: i32 = 16;
+
+/// The kernel is not of the kind that is written here.
+#[derive(Debug)]
+struct Beyond;
+
+impl From<IcedError> for Beyond {
+    fn from(_: IcedError) -> Beyond {
+        Beyond
+    }
+}
+
+/// Whether a machine runs what [`code`] writes.
+pub(super) fn suits(isa: &dyn TargetIsa) -> bool {
+    let has = |name: &str| {
+        isa.isa_flags().iter().any(|flag| flag.name == name && flag.as_bool() == Some(true))
+    };
+    let features = ["has_avx512f", "has_bmi2"].into_iter().all(has);
+    isa.name() == "x64" && features && isa.default_call_conv() == CallConv::SystemV
+}
+
+/// The machine code of a valid kernel, if it is of the kind that is written here; it may stand anywhere in memory.
+pub(super) fn code(kernel: &Kernel) -> Option<Vec<u8>> {
+    walk::assemble(kernel).ok()?.assemble(0).ok()
+}
+
+/// The same code as text.
+pub(super) fn text(kernel: &Kernel) -> Option<String> {
+    let assembler: CodeAssembler = walk::assemble(kernel).ok()?;
+    let mut formatter = FastFormatter::new();
+    let mut text = String::new();
+    for instruction in assembler.instructions() {
+        let mut line = String::new();
+        formatter.format(instruction, &mut line);
+        let _ = writeln!(text, "  {line}");
+    }
+    Some(text)
+}

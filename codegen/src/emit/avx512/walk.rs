@@ -1,0 +1,410 @@
+//! A kernel's statements, one after the other.
+
+use iced_x86::code_asm::*;
+
+use super::registers::{PASSING, Registers, TAIL, last_uses, under};
+use super::{Beyond, LANES};
+use crate::loops::{Acc, Access, BufferId, Constant, Index, Kernel, LoopKind, ReduceOp, Scalar, Stmt, Var};
+
+/// Registers for addresses in a vector loop. `rax` counts its iterations, `rcx` and `rdx` are for passing use.
+const POINTERS: [AsmRegister64; 11] = [rbx, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15];
+/// What the caller wants to find unchanged, `rbp` aside.
+const SAVED: [AsmRegister64; 5] = [rbx, r12, r13, r14, r15];
+/// Words on the stack before those of the loop variables: the table of buffers, and up to three ranges.
+const FIXED_WORDS: usize = 7;
+/// Variables of a kernel; more are not expected.
+const MOST_VARIABLES: u32 = 64;
+
+/// The code of a kernel.
+pub(super) fn assemble(kernel: &Kernel) -> Result<CodeAssembler, Beyond> {
+    let local = kernel.buffers.iter().any(|buffer| buffer.access == Access::Local);
+    if local || kernel.variables > MOST_VARIABLES || !has_vectors(&kernel.body) {
+        return Err(Beyond);
+    }
+    let code = CodeAssembler::new(64)?;
+    let mut emitter = Emitter { code, kernel, registers: Registers::new(), depth: 0, around: None };
+    emitter.function()?;
+    Ok(emitter.code)
+}
+
+fn has_vectors(body: &[Stmt]) -> bool {
+    body.iter().any(|statement| match statement {
+        Stmt::For { kind: LoopKind::Vector | LoopKind::ParallelVector | LoopKind::TileVector, .. } => true,
+        Stmt::For { body, .. } => has_vectors(body),
+        _ => false,
+    })
+}
+
+/// An operand on the stack.
+fn word(number: usize) -> AsmMemoryOperand {
+    qword_ptr(rsp + 8 * number as i32)
+}
+
+fn variable(var: Var) -> AsmMemoryOperand {
+    word(FIXED_WORDS + var.0 as usize)
+}
+
+/// The iterations of a loop.
+#[derive(Clone, Copy)]
+enum Bounds {
+    /// From 0.
+    Known(usize),
+    /// The function's range of this number.
+    Range(usize),
+}
+
+/// The vector loop around.
+struct Around {
+    var: Var,
+    /// Where the elements of iteration 0 are.
+    pointers: Vec<(BufferId, Index, AsmRegister64)>,
+    /// Partial results of accumulators from outside.
+    partial: Vec<(Acc, ReduceOp, AsmRegisterZmm)>,
+    /// Whether only the lanes of [`TAIL`] count.
+    masked: bool,
+}
+
+pub(super) struct Emitter<'k> {
+    pub(super) code: CodeAssembler,
+    pub(super) kernel: &'k Kernel,
+    pub(super) registers: Registers,
+    /// Number of loops around.
+    depth: usize,
+    around: Option<Around>,
+}
+
+impl Emitter<'_> {
+    fn function(&mut self) -> Result<(), Beyond> {
+        let tiles = self.kernel.tile_extents().is_some();
+        SAVED.iter().try_for_each(|register| self.code.push(*register))?;
+        self.code.push(rbp)?;
+        self.code.mov(rbp, rsp)?;
+        let words = FIXED_WORDS + self.kernel.variables as usize;
+        self.code.sub(rsp, 8 * words as i32)?;
+        if tiles {
+            // tile, row_stride, rows, columns, batch, row0; column0 and the table are on the stack, behind what was
+            // saved and the return address.
+            let pushed = 8 * (SAVED.len() as i32 + 2);
+            self.code.mov(rax, qword_ptr(rbp + (pushed + 8)))?;
+            self.code.mov(word(0), rax)?;
+            self.code.mov(word(1), r8)?;
+            self.code.mov(word(3), r9)?;
+            self.code.add(r9, rdx)?;
+            self.code.mov(word(4), r9)?;
+            self.code.mov(rax, qword_ptr(rbp + pushed))?;
+            self.code.mov(word(5), rax)?;
+            self.code.add(rax, rcx)?;
+            self.code.mov(word(6), rax)?;
+        } else {
+            for (number, argument) in [rdi, rsi, rdx].into_iter().enumerate() {
+                self.code.mov(word(number), argument)?;
+            }
+        }
+        self.body(&self.kernel.body)?;
+        self.code.vzeroupper()?;
+        if !tiles {
+            self.code.xor(eax, eax)?;
+        }
+        self.code.mov(rsp, rbp)?;
+        self.code.pop(rbp)?;
+        SAVED.iter().rev().try_for_each(|register| self.code.pop(*register))?;
+        self.code.ret()?;
+        Ok(())
+    }
+
+    fn body(&mut self, body: &[Stmt]) -> Result<(), Beyond> {
+        let last = last_uses(body);
+        for (at, statement) in body.iter().enumerate() {
+            self.statement(statement)?;
+            self.registers.end_of_statement(&last, at);
+        }
+        self.registers.end_of_body(body);
+        Ok(())
+    }
+
+    fn statement(&mut self, statement: &Stmt) -> Result<(), Beyond> {
+        match statement {
+            Stmt::Let { reg, op, args } => self.operation(*reg, op, args),
+            Stmt::For { .. } if self.around.is_some() => Err(Beyond),
+            Stmt::For { var, extent, kind, body } => match kind {
+                LoopKind::Serial => self.counted(*var, Bounds::Known(*extent), body),
+                LoopKind::Parallel => self.counted(*var, Bounds::Range(0), body),
+                // The function serves one batch.
+                LoopKind::Tile if self.depth == 0 => {
+                    self.code.mov(rax, word(1))?;
+                    self.code.mov(variable(*var), rax)?;
+                    self.inside(body)
+                }
+                LoopKind::Tile => self.counted(*var, Bounds::Range(self.depth), body),
+                LoopKind::Vector => self.vectors(*var, Bounds::Known(*extent), body),
+                LoopKind::ParallelVector => self.vectors(*var, Bounds::Range(0), body),
+                LoopKind::TileVector => self.vectors(*var, Bounds::Range(self.depth), body),
+            },
+            Stmt::Load { reg, buffer, index } => {
+                let scalar = self.kernel.buffers[buffer.0 as usize].scalar;
+                let (from, adjacent) = self.element(*buffer, index)?;
+                match (scalar, adjacent) {
+                    (Scalar::F32, true) => {
+                        let to = self.registers.define(*reg)?;
+                        let to = if self.is_masked() { under(to, TAIL).z() } else { to };
+                        self.code.vmovups(to, from)?;
+                    }
+                    (Scalar::F32, false) => {
+                        let to = self.registers.define(*reg)?;
+                        self.code.vbroadcastss(to, from)?;
+                    }
+                    (Scalar::Bool, true) => {
+                        let to = self.registers.define_mask(*reg)?;
+                        let wide = PASSING[0];
+                        let masked = if self.is_masked() { under(wide, TAIL).z() } else { wide };
+                        self.code.vpmovzxbd(masked, from)?;
+                        self.code.vptestmd(to, wide, wide)?;
+                    }
+                    _ => return Err(Beyond),
+                }
+                Ok(())
+            }
+            Stmt::Store { buffer, index, value } => {
+                let scalar = self.kernel.buffers[buffer.0 as usize].scalar;
+                let (to, adjacent) = self.element(*buffer, index)?;
+                match (scalar, adjacent) {
+                    (Scalar::F32, true) => {
+                        let from = self.registers.vector(*value)?;
+                        self.code.vmovups(if self.is_masked() { under(to, TAIL) } else { to }, from)?;
+                    }
+                    (Scalar::F32, false) if self.around.is_none() => {
+                        let from = self.registers.vector(*value)?;
+                        self.code.vmovaps(PASSING[0], from)?;
+                        self.code.vmovss(to, xmm30)?;
+                    }
+                    (Scalar::Bool, true) => {
+                        let from = self.registers.mask(*value)?;
+                        let [bits, ones] = PASSING;
+                        self.code.mov(edx, 1)?;
+                        self.code.vpbroadcastd(ones, edx)?;
+                        self.code.vmovdqa32(under(bits, from).z(), ones)?;
+                        self.code.vpmovdb(if self.is_masked() { under(to, TAIL) } else { to }, bits)?;
+                    }
+                    _ => return Err(Beyond),
+                }
+                Ok(())
+            }
+            Stmt::Accumulator { acc, init } => {
+                if self.around.is_some() || self.kernel.accumulators[acc.0 as usize] != Scalar::F32 {
+                    return Err(Beyond);
+                }
+                let Constant::Float(init) = *init else { return Err(Beyond) };
+                let to = self.registers.declare(*acc)?;
+                self.fill(to, init as f32)
+            }
+            Stmt::Reduce { acc, op, value } => {
+                let value = self.registers.vector(*value)?;
+                let Some(around) = &self.around else {
+                    let all = self.registers.accumulator(*acc)?;
+                    return self.binary(op.binary(), all, all, value);
+                };
+                let masked = around.masked;
+                let found = around.partial.iter().find(|(own, _, _)| own == acc);
+                let Some((_, _, partial)) = found.copied() else { return Err(Beyond) };
+                if masked {
+                    self.binary(op.binary(), PASSING[1], partial, value)?;
+                    self.code.vmovaps(under(partial, TAIL), PASSING[1])?;
+                    return Ok(());
+                }
+                self.binary(op.binary(), partial, partial, value)
+            }
+            Stmt::Read { reg, acc } if self.around.is_none() => {
+                let from = self.registers.accumulator(*acc)?;
+                let to = self.registers.define(*reg)?;
+                Ok(self.code.vmovaps(to, from)?)
+            }
+            Stmt::Read { .. }
+            | Stmt::Update { .. }
+            | Stmt::Set { .. }
+            | Stmt::If { .. }
+            | Stmt::Wide { .. }
+            | Stmt::Fail { .. } => Err(Beyond),
+        }
+    }
+
+    fn is_masked(&self) -> bool {
+        self.around.as_ref().is_some_and(|around| around.masked)
+    }
+
+    /// A body in one loop more.
+    fn inside(&mut self, body: &[Stmt]) -> Result<(), Beyond> {
+        self.depth += 1;
+        self.body(body)?;
+        self.depth -= 1;
+        Ok(())
+    }
+
+    /// A loop, one iteration at a time.
+    fn counted(&mut self, var: Var, bounds: Bounds, body: &[Stmt]) -> Result<(), Beyond> {
+        let (mut top, mut done) = (self.code.create_label(), self.code.create_label());
+        match bounds {
+            Bounds::Known(0) => return Ok(()),
+            Bounds::Known(_) => self.code.mov(variable(var), 0)?,
+            Bounds::Range(number) => {
+                self.code.mov(rax, word(1 + 2 * number))?;
+                self.code.mov(variable(var), rax)?;
+                self.code.cmp(rax, word(2 + 2 * number))?;
+                self.code.jge(done)?;
+            }
+        }
+        self.code.set_label(&mut top)?;
+        self.code.zero_bytes()?;
+        self.inside(body)?;
+        self.code.mov(rax, variable(var))?;
+        self.code.add(rax, 1)?;
+        self.code.mov(variable(var), rax)?;
+        match bounds {
+            Bounds::Known(extent) => self.code.cmp(rax, i32::try_from(extent).map_err(|_| Beyond)?)?,
+            Bounds::Range(number) => self.code.cmp(rax, word(2 + 2 * number))?,
+        }
+        self.code.jl(top)?;
+        self.code.set_label(&mut done)?;
+        self.code.zero_bytes()?;
+        Ok(())
+    }
+
+    /// A loop in lanes.
+    fn vectors(&mut self, var: Var, bounds: Bounds, body: &[Stmt]) -> Result<(), Beyond> {
+        let (some, rest) = match bounds {
+            Bounds::Known(extent) => (extent >= LANES as usize, extent % LANES as usize > 0),
+            Bounds::Range(_) => (true, true),
+        };
+        let partial = self.begin_partial(body)?;
+        let pointers = self.point(var, body)?;
+        self.around = Some(Around { var, pointers, partial: partial.clone(), masked: false });
+        let before = self.registers.clone();
+        match bounds {
+            Bounds::Known(extent) => {
+                self.code.xor(eax, eax)?;
+                self.code.mov(ecx, u32::try_from(extent).map_err(|_| Beyond)?)?;
+            }
+            Bounds::Range(number) => {
+                self.code.mov(rax, word(1 + 2 * number))?;
+                self.code.mov(rcx, word(2 + 2 * number))?;
+            }
+        }
+        let [mut top, mut tail, mut done] = std::array::from_fn(|_| self.code.create_label());
+        if some {
+            self.code.lea(rdx, qword_ptr(rax + LANES))?;
+            self.code.cmp(rdx, rcx)?;
+            self.code.jg(tail)?;
+            self.code.set_label(&mut top)?;
+            self.code.zero_bytes()?;
+            self.body(body)?;
+            self.code.add(rax, LANES)?;
+            self.code.lea(rdx, qword_ptr(rax + LANES))?;
+            self.code.cmp(rdx, rcx)?;
+            self.code.jle(top)?;
+            self.registers = before.clone();
+        }
+        self.code.set_label(&mut tail)?;
+        self.code.zero_bytes()?;
+        if rest {
+            self.code.mov(rdx, rcx)?;
+            self.code.sub(rdx, rax)?;
+            self.code.jle(done)?;
+            self.code.mov(ecx, -1)?;
+            self.code.bzhi(ecx, ecx, edx)?;
+            self.code.kmovw(TAIL, ecx)?;
+            if let Some(around) = &mut self.around {
+                around.masked = true;
+            }
+            self.body(body)?;
+            self.registers = before;
+        }
+        self.code.set_label(&mut done)?;
+        self.code.zero_bytes()?;
+        self.around = None;
+        for (acc, op, register) in partial {
+            self.across(op.binary(), register)?;
+            let all = self.registers.accumulator(acc)?;
+            self.binary(op.binary(), all, all, register)?;
+            self.registers.give(register);
+        }
+        Ok(())
+    }
+
+    /// A partial result for each accumulator that a vector loop reduces into.
+    fn begin_partial(&mut self, body: &[Stmt]) -> Result<Vec<(Acc, ReduceOp, AsmRegisterZmm)>, Beyond> {
+        let mut partial: Vec<(Acc, ReduceOp, AsmRegisterZmm)> = Vec::new();
+        for statement in body {
+            let Stmt::Reduce { acc, op, .. } = statement else { continue };
+            match partial.iter().find(|(own, _, _)| own == acc) {
+                Some((_, own, _)) if own == op => {}
+                Some(_) => return Err(Beyond),
+                None => {
+                    let Constant::Float(identity) = op.identity(Scalar::F32) else { return Err(Beyond) };
+                    let register = self.registers.take()?;
+                    self.fill(register, identity as f32)?;
+                    partial.push((*acc, *op, register));
+                }
+            }
+        }
+        Ok(partial)
+    }
+
+    /// Computes the addresses of what a vector loop loads and stores.
+    fn point(
+        &mut self,
+        var: Var,
+        body: &[Stmt],
+    ) -> Result<Vec<(BufferId, Index, AsmRegister64)>, Beyond> {
+        let mut pointers: Vec<(BufferId, Index, AsmRegister64)> = Vec::new();
+        for statement in body {
+            let (Stmt::Load { buffer, index, .. } | Stmt::Store { buffer, index, .. }) = statement else {
+                continue;
+            };
+            let start = index.clone().plus(var, -index.coefficient(var));
+            if pointers.iter().any(|(own, from, _)| own == buffer && *from == start) {
+                continue;
+            }
+            let to = *POINTERS.get(pointers.len()).ok_or(Beyond)?;
+            let distance = self.address(to, *buffer, &start)?;
+            if distance != 0 {
+                self.code.add(to, distance)?;
+            }
+            pointers.push((*buffer, start, to));
+        }
+        Ok(pointers)
+    }
+
+    /// The address of an element, but for a constant distance in bytes, which is returned.
+    fn address(&mut self, to: AsmRegister64, buffer: BufferId, index: &Index) -> Result<i32, Beyond> {
+        if !index.registers.is_empty() {
+            return Err(Beyond);
+        }
+        let size = self.kernel.buffers[buffer.0 as usize].scalar.bytes() as i64;
+        let bytes = |count: i64| count.checked_mul(size).and_then(|bytes| i32::try_from(bytes).ok());
+        self.code.mov(to, word(0))?;
+        self.code.mov(to, qword_ptr(to + 8 * buffer.0 as i32))?;
+        for (var, coefficient) in &index.terms {
+            self.code.imul_3(rcx, variable(*var), bytes(*coefficient).ok_or(Beyond)?)?;
+            self.code.add(to, rcx)?;
+        }
+        bytes(index.constant).ok_or(Beyond)
+    }
+
+    /// The operand of an element, and whether lanes have it and its neighbours, rather than all the same.
+    fn element(&mut self, buffer: BufferId, index: &Index) -> Result<(AsmMemoryOperand, bool), Beyond> {
+        let scalar = self.kernel.buffers[buffer.0 as usize].scalar;
+        let Some(around) = &self.around else {
+            let distance = self.address(rdx, buffer, index)?;
+            return Ok((dword_ptr(rdx + distance), false));
+        };
+        let step = index.coefficient(around.var);
+        let start = index.clone().plus(around.var, -step);
+        let pointer = around.pointers.iter().find(|(own, from, _)| *own == buffer && *from == start);
+        let Some(&(_, _, pointer)) = pointer else { return Err(Beyond) };
+        match (step, scalar) {
+            (1, Scalar::F32) => Ok((zmmword_ptr(pointer + rax * 4), true)),
+            (1, Scalar::Bool) => Ok((xmmword_ptr(pointer + rax), true)),
+            (0, _) => Ok((dword_ptr(pointer), false)),
+            _ => Err(Beyond),
+        }
+    }
+}
