@@ -41,14 +41,16 @@ mod scalar;
 mod tests;
 mod trigonometry;
 
+use avx512::Calls;
 use cranelift_codegen::Context;
+use cranelift_codegen::binemit::Reloc;
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::ir::types::I64;
 use cranelift_codegen::ir::{AbiParam, Signature};
 use cranelift_codegen::isa::TargetIsa;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_jit::JITBuilder;
-use cranelift_module::{FuncId, Linkage, Module, ModuleError, ModuleReloc};
+use cranelift_module::{FuncId, Linkage, Module, ModuleError, ModuleReloc, ModuleRelocTarget};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use thiserror::Error;
@@ -106,7 +108,7 @@ pub fn define_kernel(
     kernel.validate()?;
     if let Some(code) = wide_code(module, kernel) {
         let id = module.declare_function(symbol, linkage, &kernel_signature(module.isa(), kernel))?;
-        module.define_function_bytes(id, WIDE_ALIGNMENT, &code, &[])?;
+        define_wide(module, id, &code)?;
         return Ok(id);
     }
     let mut context = build(module, kernel)?;
@@ -117,8 +119,27 @@ pub fn define_kernel(
 
 /// The code of a valid kernel in vectors of 512 bits, where the module's machine has them and the kernel is of that
 /// kind.
-fn wide_code(module: &dyn Module, kernel: &Kernel) -> Option<Vec<u8>> {
-    avx512::suits(module.isa()).then(|| avx512::code(kernel)).flatten()
+fn wide_code(module: &dyn Module, kernel: &Kernel) -> Option<avx512::Code> {
+    let calls = if module.isa().flags().is_pic() { Calls::Relative } else { Calls::Absolute };
+    avx512::suits(module.isa()).then(|| avx512::code(kernel, calls)).flatten()
+}
+
+fn define_wide(module: &mut dyn Module, id: FuncId, code: &avx512::Code) -> Result<(), EmitError> {
+    let (kind, addend) = match module.isa().flags().is_pic() {
+        true => (Reloc::X86CallPLTRel4, -4),
+        false => (Reloc::Abs8, 0),
+    };
+    let mut relocations = Vec::with_capacity(code.calls.len());
+    for (offset, function) in &code.calls {
+        let mut signature = Signature::new(module.isa().default_call_conv());
+        signature.params = vec![AbiParam::new(I64); 3];
+        let symbol = format!("gradc_wide_{function}");
+        let callee = module.declare_function(&symbol, Linkage::Import, &signature)?;
+        let name = ModuleRelocTarget::user(0, callee.as_u32());
+        relocations.push(ModuleReloc { kind, offset: *offset, name, addend });
+    }
+    module.define_function_bytes(id, WIDE_ALIGNMENT, &code.bytes, &relocations)?;
+    Ok(())
 }
 
 /// Emits kernels as functions of the module, not exported, called `{prefix}{position}`.
@@ -137,7 +158,7 @@ pub fn define_kernels(
         let id = module.declare_function(&symbol, Linkage::Local, &kernel_signature(module.isa(), kernel))?;
         ids.push(id);
         match wide_code(module, kernel) {
-            Some(code) => module.define_function_bytes(id, WIDE_ALIGNMENT, &code, &[])?,
+            Some(code) => define_wide(module, id, &code)?,
             None => contexts.push((id, Mutex::new((build(module, kernel)?, None)))),
         }
     }

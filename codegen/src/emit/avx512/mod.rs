@@ -2,7 +2,7 @@
 //!
 //! What is written here are whole kernels of a plain kind: loops around vector loops that hold loads and stores of
 //! adjacent (or of one and the same) elements, arithmetic, comparisons, selections and reductions of `f32`, and truth
-//! values. [`code`] refuses all others, which Cranelift then compiles; so nothing depends on a kernel being of this
+//! values, and between these, calls of wide functions. [`code`] refuses all others, which Cranelift then compiles; so nothing depends on a kernel being of this
 //! kind, but its speed.
 //!
 //! Results are those of Cranelift's code bit for bit, but for reductions over a vector loop, which keep sixteen partial
@@ -15,11 +15,10 @@ mod registers;
 mod walk;
 
 use cranelift_codegen::isa::{CallConv, TargetIsa};
-use iced_x86::code_asm::CodeAssembler;
-use iced_x86::{FastFormatter, IcedError};
+use iced_x86::{BlockEncoderOptions, FastFormatter, IcedError};
 use std::fmt::Write;
 
-use crate::loops::Kernel;
+use crate::loops::{Kernel, UnaryOp};
 
 /// Lanes of a vector.
 const LANES: i32 = 16;
@@ -36,21 +35,44 @@ impl From<IcedError> for Beyond {
 
 /// Whether a machine runs what [`code`] writes.
 pub(super) fn suits(isa: &dyn TargetIsa) -> bool {
-    let has = |name: &str| {
-        isa.isa_flags().iter().any(|flag| flag.name == name && flag.as_bool() == Some(true))
-    };
+    let has =
+        |name: &str| isa.isa_flags().iter().any(|flag| flag.name == name && flag.as_bool() == Some(true));
     let features = ["has_avx512f", "has_bmi2"].into_iter().all(has);
     isa.name() == "x64" && features && isa.default_call_conv() == CallConv::SystemV
 }
 
-/// The machine code of a valid kernel, if it is of the kind that is written here; it may stand anywhere in memory.
-pub(super) fn code(kernel: &Kernel) -> Option<Vec<u8>> {
-    walk::assemble(kernel).ok()?.assemble(0).ok()
+/// Machine code that may stand anywhere in memory once its calls have their targets.
+pub(super) struct Code {
+    /// The instructions.
+    pub bytes: Vec<u8>,
+    /// Where the address of a wide function belongs, and which.
+    pub calls: Vec<(u32, UnaryOp)>,
+}
+
+/// How a function elsewhere is called.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Calls {
+    /// By its address: eight bytes.
+    Absolute,
+    /// By its distance from the next instruction: four bytes.
+    Relative,
+}
+
+/// The machine code of a valid kernel, if it is of the kind that is written here.
+pub(super) fn code(kernel: &Kernel, calls: Calls) -> Option<Code> {
+    let (mut assembler, called) = walk::assemble(kernel, calls).ok()?;
+    let options = BlockEncoderOptions::RETURN_NEW_INSTRUCTION_OFFSETS;
+    let encoded = assembler.assemble_options(0, options).ok()?.inner;
+    let offset = |(at, distance, function): (usize, u32, UnaryOp)| {
+        encoded.new_instruction_offsets.get(at).map(|start| (start + distance, function))
+    };
+    let calls = called.into_iter().map(offset).collect::<Option<Vec<_>>>()?;
+    Some(Code { bytes: encoded.code_buffer, calls })
 }
 
 /// The same code as text.
 pub(super) fn text(kernel: &Kernel) -> Option<String> {
-    let assembler: CodeAssembler = walk::assemble(kernel).ok()?;
+    let (assembler, _) = walk::assemble(kernel, Calls::Absolute).ok()?;
     let mut formatter = FastFormatter::new();
     let mut text = String::new();
     for instruction in assembler.instructions() {

@@ -94,6 +94,12 @@ impl Registers {
         self.accumulators.get(&acc).copied().ok_or(Beyond)
     }
 
+    /// The vector registers in use; nothing where a truth value is in use too.
+    pub fn alive(&self) -> Option<Vec<AsmRegisterZmm>> {
+        let is_used = |register: &AsmRegisterZmm| !self.vectors.contains(register);
+        (self.masks.len() == MASKS.len()).then(|| ZMM.iter().copied().filter(is_used).collect())
+    }
+
     /// Forgets a value, and frees its register.
     fn forget(&mut self, reg: Reg) {
         match self.values.remove(&reg) {

@@ -3,8 +3,10 @@
 use iced_x86::code_asm::*;
 
 use super::registers::{PASSING, Registers, TAIL, last_uses, under};
-use super::{Beyond, LANES};
-use crate::loops::{Acc, Access, BufferId, Constant, Index, Kernel, LoopKind, ReduceOp, Scalar, Stmt, Var};
+use super::{Beyond, Calls, LANES};
+use crate::loops::{
+    Acc, Access, BufferId, Constant, Index, Kernel, LoopKind, ReduceOp, Scalar, Stmt, UnaryOp, Var,
+};
 
 /// Registers for addresses in a vector loop. `rax` counts its iterations, `rcx` and `rdx` are for passing use.
 const POINTERS: [AsmRegister64; 11] = [rbx, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15];
@@ -12,19 +14,45 @@ const POINTERS: [AsmRegister64; 11] = [rbx, rsi, rdi, r8, r9, r10, r11, r12, r13
 const SAVED: [AsmRegister64; 5] = [rbx, r12, r13, r14, r15];
 /// Words on the stack before those of the loop variables: the table of buffers, and up to three ranges.
 const FIXED_WORDS: usize = 7;
+/// Bytes of a vector.
+const VECTOR_BYTES: usize = 64;
+/// Vectors that are alive across a call, at most.
+const MOST_SPILLED: usize = 16;
+/// Bytes of stack, at most.
+const MOST_STACK: usize = 64 << 10;
 /// Variables of a kernel; more are not expected.
 const MOST_VARIABLES: u32 = 64;
 
-/// The code of a kernel.
-pub(super) fn assemble(kernel: &Kernel) -> Result<CodeAssembler, Beyond> {
-    let local = kernel.buffers.iter().any(|buffer| buffer.access == Access::Local);
-    if local || kernel.variables > MOST_VARIABLES || !has_vectors(&kernel.body) {
+/// Where a call is: the number of the instruction, the bytes before the address, the function.
+type Call = (usize, u32, UnaryOp);
+
+/// The code of a kernel, and its calls.
+pub(super) fn assemble(kernel: &Kernel, calls: Calls) -> Result<(CodeAssembler, Vec<Call>), Beyond> {
+    if kernel.variables > MOST_VARIABLES || !has_vectors(&kernel.body) {
+        return Err(Beyond);
+    }
+    let mut end = (8 * (FIXED_WORDS + kernel.variables as usize)).next_multiple_of(VECTOR_BYTES);
+    let mut take = |bytes: usize| {
+        let start = end;
+        end += bytes.next_multiple_of(VECTOR_BYTES);
+        start as i32
+    };
+    let local = (kernel.buffers.iter())
+        .map(|buffer| match buffer.access {
+            Access::Local => Some(take(buffer.elements.checked_mul(buffer.scalar.bytes())?)),
+            _ => None,
+        })
+        .collect();
+    let spilled = take(MOST_SPILLED * VECTOR_BYTES);
+    if end > MOST_STACK {
         return Err(Beyond);
     }
     let code = CodeAssembler::new(64)?;
-    let mut emitter = Emitter { code, kernel, registers: Registers::new(), depth: 0, around: None };
-    emitter.function()?;
-    Ok(emitter.code)
+    let registers = Registers::new();
+    let mut emitter =
+        Emitter { code, kernel, registers, depth: 0, around: None, local, spilled, calls, called: vec![] };
+    emitter.function(end as i32)?;
+    Ok((emitter.code, emitter.called))
 }
 
 fn has_vectors(body: &[Stmt]) -> bool {
@@ -71,16 +99,21 @@ pub(super) struct Emitter<'k> {
     /// Number of loops around.
     depth: usize,
     around: Option<Around>,
+    /// Where buffers of the kernel's own are on the stack, and where vectors are kept during calls.
+    local: Vec<Option<i32>>,
+    spilled: i32,
+    calls: Calls,
+    called: Vec<Call>,
 }
 
 impl Emitter<'_> {
-    fn function(&mut self) -> Result<(), Beyond> {
+    fn function(&mut self, stack: i32) -> Result<(), Beyond> {
         let tiles = self.kernel.tile_extents().is_some();
         SAVED.iter().try_for_each(|register| self.code.push(*register))?;
         self.code.push(rbp)?;
         self.code.mov(rbp, rsp)?;
-        let words = FIXED_WORDS + self.kernel.variables as usize;
-        self.code.sub(rsp, 8 * words as i32)?;
+        self.code.sub(rsp, stack)?;
+        self.code.and(rsp, -(VECTOR_BYTES as i32))?;
         if tiles {
             // tile, row_stride, rows, columns, batch, row0; column0 and the table are on the stack, behind what was
             // saved and the return address.
@@ -218,6 +251,9 @@ impl Emitter<'_> {
                 let to = self.registers.define(*reg)?;
                 Ok(self.code.vmovaps(to, from)?)
             }
+            Stmt::Wide { function, buffer, count } if self.around.is_none() => {
+                self.call(*function, *buffer, *count)
+            }
             Stmt::Read { .. }
             | Stmt::Update { .. }
             | Stmt::Set { .. }
@@ -225,6 +261,36 @@ impl Emitter<'_> {
             | Stmt::Wide { .. }
             | Stmt::Fail { .. } => Err(Beyond),
         }
+    }
+
+    /// Calls a wide function on a buffer of the kernel's own. All vector registers are the callee's.
+    fn call(&mut self, function: UnaryOp, buffer: BufferId, count: usize) -> Result<(), Beyond> {
+        let alive = self.registers.alive().filter(|alive| alive.len() <= MOST_SPILLED).ok_or(Beyond)?;
+        let place = |number: usize| zmmword_ptr(rsp + (self.spilled + (number * VECTOR_BYTES) as i32));
+        for (number, register) in alive.iter().enumerate() {
+            self.code.vmovaps(place(number), *register)?;
+        }
+        let start = self.local[buffer.0 as usize].ok_or(Beyond)?;
+        self.code.mov(edi, u32::try_from(count).map_err(|_| Beyond)?)?;
+        self.code.lea(rsi, qword_ptr(rsp + start))?;
+        self.code.mov(rdx, rsi)?;
+        let at = self.code.instructions().len();
+        match self.calls {
+            Calls::Absolute => {
+                // mov rax, the address
+                self.code.db(&[0x48, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0])?;
+                self.called.push((at, 2, function));
+                self.code.call(rax)?;
+            }
+            Calls::Relative => {
+                self.code.db(&[0xe8, 0, 0, 0, 0])?;
+                self.called.push((at, 1, function));
+            }
+        }
+        for (number, register) in alive.iter().enumerate() {
+            self.code.vmovaps(*register, place(number))?;
+        }
+        Ok(())
     }
 
     fn is_masked(&self) -> bool {
@@ -349,11 +415,7 @@ impl Emitter<'_> {
     }
 
     /// Computes the addresses of what a vector loop loads and stores.
-    fn point(
-        &mut self,
-        var: Var,
-        body: &[Stmt],
-    ) -> Result<Vec<(BufferId, Index, AsmRegister64)>, Beyond> {
+    fn point(&mut self, var: Var, body: &[Stmt]) -> Result<Vec<(BufferId, Index, AsmRegister64)>, Beyond> {
         let mut pointers: Vec<(BufferId, Index, AsmRegister64)> = Vec::new();
         for statement in body {
             let (Stmt::Load { buffer, index, .. } | Stmt::Store { buffer, index, .. }) = statement else {
@@ -380,8 +442,13 @@ impl Emitter<'_> {
         }
         let size = self.kernel.buffers[buffer.0 as usize].scalar.bytes() as i64;
         let bytes = |count: i64| count.checked_mul(size).and_then(|bytes| i32::try_from(bytes).ok());
-        self.code.mov(to, word(0))?;
-        self.code.mov(to, qword_ptr(to + 8 * buffer.0 as i32))?;
+        match self.local[buffer.0 as usize] {
+            Some(start) => self.code.lea(to, qword_ptr(rsp + start))?,
+            None => {
+                self.code.mov(to, word(0))?;
+                self.code.mov(to, qword_ptr(to + 8 * buffer.0 as i32))?;
+            }
+        }
         for (var, coefficient) in &index.terms {
             self.code.imul_3(rcx, variable(*var), bytes(*coefficient).ok_or(Beyond)?)?;
             self.code.add(to, rcx)?;
