@@ -19,6 +19,8 @@ const FEW_POSITIONS: usize = 144;
 const FEW_ROWS: usize = 32;
 /// Images of up to this size are read where they are by any number of rows.
 const IN_PLACE_BYTES: usize = 256 << 10;
+/// Images of up to this size in all are laid out together for several threads, which then meet seldom.
+const TOGETHER_BYTES: usize = 512 << 10;
 /// Positions of images that are computed side by side.
 const SIDE_BY_SIDE: usize = 768;
 /// Rows of a tile.
@@ -69,7 +71,8 @@ impl Layout {
         let images = if side_by_side {
             (SIDE_BY_SIDE / widest.max(1)).max(1)
         } else if threads > 1 {
-            (2 * threads * CHUNK_WORK).div_ceil(work.max(1))
+            let plane = shape.all_channels() * shape.source.channel * size_of::<T>();
+            (2 * threads * CHUNK_WORK).div_ceil(work.max(1)).max(TOGETHER_BYTES / plane.max(1))
         } else {
             1
         };

@@ -97,6 +97,8 @@ fn parts(gemm: &Gemm, method: Method, threads: usize) -> [usize; 3] {
     if threads == 1 || wanted == 1 {
         return [1, 1, 1];
     }
+    // As many for each thread.
+    let wanted = if wanted > threads { wanted / threads * threads } else { wanted };
     if gemm.batch >= wanted {
         return [wanted, 1, 1];
     }

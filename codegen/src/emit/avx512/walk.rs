@@ -9,9 +9,9 @@ use crate::loops::{
 };
 
 /// Registers for addresses in a vector loop. `rax` counts its iterations, `rcx` and `rdx` are for passing use.
-const POINTERS: [AsmRegister64; 11] = [rbx, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15];
-/// What the caller wants to find unchanged, `rbp` aside.
-const SAVED: [AsmRegister64; 5] = [rbx, r12, r13, r14, r15];
+const POINTERS: [AsmRegister64; 11] = [rsi, rdi, r8, r9, r10, r11, rbx, r12, r13, r14, r15];
+/// How many of these, the first, are not the caller's.
+const FREE_POINTERS: usize = 6;
 /// Words on the stack before those of the loop variables: the table of buffers, and up to three ranges.
 const FIXED_WORDS: usize = 7;
 /// Bytes of a vector.
@@ -31,6 +31,7 @@ pub(super) fn assemble(kernel: &Kernel, calls: Calls) -> Result<(CodeAssembler, 
     if kernel.variables > MOST_VARIABLES || !has_vectors(&kernel.body) {
         return Err(Beyond);
     }
+    let saved = POINTERS.get(FREE_POINTERS..most_streams(&kernel.body).max(FREE_POINTERS)).ok_or(Beyond)?;
     let mut end = (8 * (FIXED_WORDS + kernel.variables as usize)).next_multiple_of(VECTOR_BYTES);
     let mut take = |bytes: usize| {
         let start = end;
@@ -43,7 +44,9 @@ pub(super) fn assemble(kernel: &Kernel, calls: Calls) -> Result<(CodeAssembler, 
             _ => None,
         })
         .collect();
-    let spilled = take(MOST_SPILLED * VECTOR_BYTES);
+    // Calls work on the kernel's own buffers.
+    let has_calls = kernel.buffers.iter().any(|buffer| buffer.access == Access::Local);
+    let spilled = take(if has_calls { MOST_SPILLED * VECTOR_BYTES } else { 0 });
     if end > MOST_STACK {
         return Err(Beyond);
     }
@@ -51,7 +54,7 @@ pub(super) fn assemble(kernel: &Kernel, calls: Calls) -> Result<(CodeAssembler, 
     let registers = Registers::new();
     let mut emitter =
         Emitter { code, kernel, registers, depth: 0, around: None, local, spilled, calls, called: vec![] };
-    emitter.function(end as i32)?;
+    emitter.function(saved, end as i32)?;
     Ok((emitter.code, emitter.called))
 }
 
@@ -61,6 +64,36 @@ fn has_vectors(body: &[Stmt]) -> bool {
         Stmt::For { body, .. } => has_vectors(body),
         _ => false,
     })
+}
+
+/// The streams of the vector loop that has most.
+fn most_streams(body: &[Stmt]) -> usize {
+    let of = |statement: &Stmt| match statement {
+        Stmt::For {
+            var,
+            kind: LoopKind::Vector | LoopKind::ParallelVector | LoopKind::TileVector,
+            body,
+            ..
+        } => streams(*var, body).len(),
+        Stmt::For { body, .. } => most_streams(body),
+        _ => 0,
+    };
+    body.iter().map(of).max().unwrap_or(0)
+}
+
+/// What the statements of a vector loop load and store: buffers, and where its iteration 0 finds its element.
+fn streams(var: Var, body: &[Stmt]) -> Vec<(BufferId, Index)> {
+    let mut streams = Vec::new();
+    for statement in body {
+        let (Stmt::Load { buffer, index, .. } | Stmt::Store { buffer, index, .. }) = statement else {
+            continue;
+        };
+        let stream = (*buffer, index.clone().plus(var, -index.coefficient(var)));
+        if !streams.contains(&stream) {
+            streams.push(stream);
+        }
+    }
+    streams
 }
 
 /// An operand on the stack.
@@ -107,17 +140,20 @@ pub(super) struct Emitter<'k> {
 }
 
 impl Emitter<'_> {
-    fn function(&mut self, stack: i32) -> Result<(), Beyond> {
+    fn function(&mut self, saved: &[AsmRegister64], stack: i32) -> Result<(), Beyond> {
         let tiles = self.kernel.tile_extents().is_some();
-        SAVED.iter().try_for_each(|register| self.code.push(*register))?;
+        saved.iter().try_for_each(|register| self.code.push(*register))?;
         self.code.push(rbp)?;
         self.code.mov(rbp, rsp)?;
         self.code.sub(rsp, stack)?;
-        self.code.and(rsp, -(VECTOR_BYTES as i32))?;
+        // Vectors on the stack are aligned; without any, nothing is.
+        if self.has_vectors_on_the_stack() {
+            self.code.and(rsp, -(VECTOR_BYTES as i32))?;
+        }
         if tiles {
             // tile, row_stride, rows, columns, batch, row0; column0 and the table are on the stack, behind what was
             // saved and the return address.
-            let pushed = 8 * (SAVED.len() as i32 + 2);
+            let pushed = 8 * (saved.len() as i32 + 2);
             self.code.mov(rax, qword_ptr(rbp + (pushed + 8)))?;
             self.code.mov(word(0), rax)?;
             self.code.mov(word(1), r8)?;
@@ -140,9 +176,13 @@ impl Emitter<'_> {
         }
         self.code.mov(rsp, rbp)?;
         self.code.pop(rbp)?;
-        SAVED.iter().rev().try_for_each(|register| self.code.pop(*register))?;
+        saved.iter().rev().try_for_each(|register| self.code.pop(*register))?;
         self.code.ret()?;
         Ok(())
+    }
+
+    fn has_vectors_on_the_stack(&self) -> bool {
+        self.local.iter().any(Option::is_some)
     }
 
     fn body(&mut self, body: &[Stmt]) -> Result<(), Beyond> {
@@ -356,9 +396,11 @@ impl Emitter<'_> {
         }
         let [mut top, mut tail, mut done] = std::array::from_fn(|_| self.code.create_label());
         if some {
-            self.code.lea(rdx, qword_ptr(rax + LANES))?;
-            self.code.cmp(rdx, rcx)?;
-            self.code.jg(tail)?;
+            if let Bounds::Range(_) = bounds {
+                self.code.lea(rdx, qword_ptr(rax + LANES))?;
+                self.code.cmp(rdx, rcx)?;
+                self.code.jg(tail)?;
+            }
             self.code.set_label(&mut top)?;
             self.code.zero_bytes()?;
             self.body(body)?;
@@ -416,21 +458,13 @@ impl Emitter<'_> {
 
     /// Computes the addresses of what a vector loop loads and stores.
     fn point(&mut self, var: Var, body: &[Stmt]) -> Result<Vec<(BufferId, Index, AsmRegister64)>, Beyond> {
-        let mut pointers: Vec<(BufferId, Index, AsmRegister64)> = Vec::new();
-        for statement in body {
-            let (Stmt::Load { buffer, index, .. } | Stmt::Store { buffer, index, .. }) = statement else {
-                continue;
-            };
-            let start = index.clone().plus(var, -index.coefficient(var));
-            if pointers.iter().any(|(own, from, _)| own == buffer && *from == start) {
-                continue;
-            }
-            let to = *POINTERS.get(pointers.len()).ok_or(Beyond)?;
-            let distance = self.address(to, *buffer, &start)?;
+        let mut pointers = Vec::new();
+        for ((buffer, start), &to) in streams(var, body).into_iter().zip(&POINTERS) {
+            let distance = self.address(to, buffer, &start)?;
             if distance != 0 {
                 self.code.add(to, distance)?;
             }
-            pointers.push((*buffer, start, to));
+            pointers.push((buffer, start, to));
         }
         Ok(pointers)
     }
