@@ -10,6 +10,7 @@
 //! under a mask. Nothing is kept in registers across loops but numbers: addresses are computed anew where a vector loop
 //! begins.
 
+mod addresses;
 mod arithmetic;
 mod registers;
 mod walk;

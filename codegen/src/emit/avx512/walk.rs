@@ -2,16 +2,13 @@
 
 use iced_x86::code_asm::*;
 
+use super::addresses::{FREE_POINTERS, POINTERS, most_streams};
 use super::registers::{PASSING, Registers, TAIL, last_uses, under};
 use super::{Beyond, Calls, LANES};
 use crate::loops::{
     Acc, Access, BufferId, Constant, Index, Kernel, LoopKind, ReduceOp, Scalar, Stmt, UnaryOp, Var,
 };
 
-/// Registers for addresses in a vector loop. `rax` counts its iterations, `rcx` and `rdx` are for passing use.
-const POINTERS: [AsmRegister64; 11] = [rsi, rdi, r8, r9, r10, r11, rbx, r12, r13, r14, r15];
-/// How many of these, the first, are not the caller's.
-const FREE_POINTERS: usize = 6;
 /// Words on the stack before those of the loop variables: the table of buffers, and up to three ranges.
 const FIXED_WORDS: usize = 7;
 /// Bytes of a vector.
@@ -50,7 +47,9 @@ pub(super) fn assemble(kernel: &Kernel, calls: Calls) -> Result<(CodeAssembler, 
     if end > MOST_STACK {
         return Err(Beyond);
     }
-    let code = CodeAssembler::new(64)?;
+    let mut code = CodeAssembler::new(64)?;
+    // The older encoding knows sixteen registers only.
+    code.set_prefer_vex(false);
     let registers = Registers::new();
     let mut emitter =
         Emitter { code, kernel, registers, depth: 0, around: None, local, spilled, calls, called: vec![] };
@@ -66,42 +65,12 @@ fn has_vectors(body: &[Stmt]) -> bool {
     })
 }
 
-/// The streams of the vector loop that has most.
-fn most_streams(body: &[Stmt]) -> usize {
-    let of = |statement: &Stmt| match statement {
-        Stmt::For {
-            var,
-            kind: LoopKind::Vector | LoopKind::ParallelVector | LoopKind::TileVector,
-            body,
-            ..
-        } => streams(*var, body).len(),
-        Stmt::For { body, .. } => most_streams(body),
-        _ => 0,
-    };
-    body.iter().map(of).max().unwrap_or(0)
-}
-
-/// What the statements of a vector loop load and store: buffers, and where its iteration 0 finds its element.
-fn streams(var: Var, body: &[Stmt]) -> Vec<(BufferId, Index)> {
-    let mut streams = Vec::new();
-    for statement in body {
-        let (Stmt::Load { buffer, index, .. } | Stmt::Store { buffer, index, .. }) = statement else {
-            continue;
-        };
-        let stream = (*buffer, index.clone().plus(var, -index.coefficient(var)));
-        if !streams.contains(&stream) {
-            streams.push(stream);
-        }
-    }
-    streams
-}
-
 /// An operand on the stack.
-fn word(number: usize) -> AsmMemoryOperand {
+pub(super) fn word(number: usize) -> AsmMemoryOperand {
     qword_ptr(rsp + 8 * number as i32)
 }
 
-fn variable(var: Var) -> AsmMemoryOperand {
+pub(super) fn variable(var: Var) -> AsmMemoryOperand {
     word(FIXED_WORDS + var.0 as usize)
 }
 
@@ -115,10 +84,10 @@ enum Bounds {
 }
 
 /// The vector loop around.
-struct Around {
-    var: Var,
+pub(super) struct Around {
+    pub(super) var: Var,
     /// Where the elements of iteration 0 are.
-    pointers: Vec<(BufferId, Index, AsmRegister64)>,
+    pub(super) pointers: Vec<(BufferId, Index, AsmRegister64)>,
     /// Partial results of accumulators from outside.
     partial: Vec<(Acc, ReduceOp, AsmRegisterZmm)>,
     /// Whether only the lanes of [`TAIL`] count.
@@ -131,9 +100,9 @@ pub(super) struct Emitter<'k> {
     pub(super) registers: Registers,
     /// Number of loops around.
     depth: usize,
-    around: Option<Around>,
+    pub(super) around: Option<Around>,
     /// Where buffers of the kernel's own are on the stack, and where vectors are kept during calls.
-    local: Vec<Option<i32>>,
+    pub(super) local: Vec<Option<i32>>,
     spilled: i32,
     calls: Calls,
     called: Vec<Call>,
@@ -454,58 +423,5 @@ impl Emitter<'_> {
             }
         }
         Ok(partial)
-    }
-
-    /// Computes the addresses of what a vector loop loads and stores.
-    fn point(&mut self, var: Var, body: &[Stmt]) -> Result<Vec<(BufferId, Index, AsmRegister64)>, Beyond> {
-        let mut pointers = Vec::new();
-        for ((buffer, start), &to) in streams(var, body).into_iter().zip(&POINTERS) {
-            let distance = self.address(to, buffer, &start)?;
-            if distance != 0 {
-                self.code.add(to, distance)?;
-            }
-            pointers.push((buffer, start, to));
-        }
-        Ok(pointers)
-    }
-
-    /// The address of an element, but for a constant distance in bytes, which is returned.
-    fn address(&mut self, to: AsmRegister64, buffer: BufferId, index: &Index) -> Result<i32, Beyond> {
-        if !index.registers.is_empty() {
-            return Err(Beyond);
-        }
-        let size = self.kernel.buffers[buffer.0 as usize].scalar.bytes() as i64;
-        let bytes = |count: i64| count.checked_mul(size).and_then(|bytes| i32::try_from(bytes).ok());
-        match self.local[buffer.0 as usize] {
-            Some(start) => self.code.lea(to, qword_ptr(rsp + start))?,
-            None => {
-                self.code.mov(to, word(0))?;
-                self.code.mov(to, qword_ptr(to + 8 * buffer.0 as i32))?;
-            }
-        }
-        for (var, coefficient) in &index.terms {
-            self.code.imul_3(rcx, variable(*var), bytes(*coefficient).ok_or(Beyond)?)?;
-            self.code.add(to, rcx)?;
-        }
-        bytes(index.constant).ok_or(Beyond)
-    }
-
-    /// The operand of an element, and whether lanes have it and its neighbours, rather than all the same.
-    fn element(&mut self, buffer: BufferId, index: &Index) -> Result<(AsmMemoryOperand, bool), Beyond> {
-        let scalar = self.kernel.buffers[buffer.0 as usize].scalar;
-        let Some(around) = &self.around else {
-            let distance = self.address(rdx, buffer, index)?;
-            return Ok((dword_ptr(rdx + distance), false));
-        };
-        let step = index.coefficient(around.var);
-        let start = index.clone().plus(around.var, -step);
-        let pointer = around.pointers.iter().find(|(own, from, _)| *own == buffer && *from == start);
-        let Some(&(_, _, pointer)) = pointer else { return Err(Beyond) };
-        match (step, scalar) {
-            (1, Scalar::F32) => Ok((zmmword_ptr(pointer + rax * 4), true)),
-            (1, Scalar::Bool) => Ok((xmmword_ptr(pointer + rax), true)),
-            (0, _) => Ok((dword_ptr(pointer), false)),
-            _ => Err(Beyond),
-        }
     }
 }

@@ -6,12 +6,13 @@ mod nests;
 mod object;
 mod operations;
 mod tiles;
+mod wide_vectors;
 
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{Linkage, default_libcall_names};
 
-use super::{IsaOptions, define_kernel, host_isa, register_runtime};
+use super::{IsaOptions, avx512, baseline_isa, define_kernel, host_isa, register_runtime};
 use crate::loops::{InterpretError, Kernel, Scalar, interpret_range, parse_kernel};
 
 type Function = extern "C" fn(*const *mut u8, i64, i64) -> i64;
@@ -197,16 +198,24 @@ fn compare(jit: &Jit, number: usize, kernel: &Kernel, start: &[Vec<u8>], range: 
     }
 }
 
-/// Compiles a kernel's text and compares it with the interpreter on random contents.
+/// Compiles a kernel's text and compares it with the interpreter on random contents; on a machine with vectors of 512
+/// bits, also for one without.
 fn check(text: &str, ulps: f64) {
     let kernel = parse_kernel(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     assert_eq!(parse_kernel(&kernel.to_string()).as_ref(), Ok(&kernel));
-    let jit = Jit::new(std::slice::from_ref(&kernel));
-    let mut random = Random(7);
-    let extent = kernel.parallel_extent().unwrap_or(0) as i64;
-    for _ in 0..8 {
-        let start = contents(&kernel, &mut random);
-        compare(&jit, 0, &kernel, &start, (0, extent), ulps);
-        compare(&jit, 0, &kernel, &start, (extent / 3, extent - extent / 4), ulps);
+    let host = host_isa(IsaOptions::jit()).unwrap();
+    let mut machines = vec![host];
+    if avx512::suits(&*machines[0]) {
+        machines.push(baseline_isa(IsaOptions::jit()).unwrap());
+    }
+    for machine in machines {
+        let jit = Jit::for_isa(std::slice::from_ref(&kernel), machine);
+        let mut random = Random(7);
+        let extent = kernel.parallel_extent().unwrap_or(0) as i64;
+        for _ in 0..8 {
+            let start = contents(&kernel, &mut random);
+            compare(&jit, 0, &kernel, &start, (0, extent), ulps);
+            compare(&jit, 0, &kernel, &start, (extent / 3, extent - extent / 4), ulps);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Runs expensive functions a tile at a time.
 //!
-//! Emitted vectors are 128 bits wide; [`Stmt::Wide`] is as wide as the processor. So a vector loop with exponential
+//! Elementary functions that are emitted have vectors of 128 bits; [`Stmt::Wide`] is as wide as the processor. So a vector loop with exponential
 //! functions and the like in it is cut into tiles that stay in the nearest cache, and each tile into phases: a phase
 //! computes the operands of wide functions into local buffers, the functions run over these, and the next phase goes
 //! on with the results. What a later phase needs of an earlier one is computed anew where that is cheap, and waits in

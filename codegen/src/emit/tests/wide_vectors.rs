@@ -1,0 +1,248 @@
+//! Kernels that are written in vectors of 512 bits, where the machine has them, and those that are not.
+
+use super::check;
+use crate::emit::avx512::{self, Calls};
+use crate::loops::parse_kernel;
+
+/// Whether a kernel is of the kind that is written in wide vectors.
+fn is_plain(text: &str) -> bool {
+    let kernel = parse_kernel(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    kernel.validate().unwrap();
+    avx512::code(&kernel, Calls::Absolute).is_some()
+}
+
+/// A plain kernel; it computes what the interpreter does.
+fn plain(text: &str, ulps: f64) {
+    assert!(is_plain(text), "{text}");
+    check(text, ulps);
+}
+
+#[test]
+fn every_operation_at_every_length() {
+    let unary = ["neg", "abs", "sign", "floor", "ceil", "round", "sqrt"];
+    let binary = ["add", "sub", "mul", "div", "max", "min"];
+    for n in [1, 7, 15, 16, 17, 31, 32, 33, 100] {
+        for op in unary {
+            plain(
+                &format!(
+                    "kernel \"k\" (b0 \"x\": read f32[{n}], b1 \"y\": write f32[{n}]) {{
+                       parallelvector i0 in {n} {{
+                         r0: f32 = load b0[i0]
+                         r1: f32 = {op} r0
+                         store b1[i0] = r1
+                       }}
+                     }}"
+                ),
+                0.0,
+            );
+        }
+        for op in binary {
+            plain(
+                &format!(
+                    "kernel \"k\" (b0 \"x\": read f32[{n}], b1 \"y\": readwrite f32[{n}]) {{
+                       parallelvector i0 in {n} {{
+                         r0: f32 = load b0[i0]
+                         r1: f32 = load b1[i0]
+                         r2: f32 = {op} r0, r1
+                         r3: f32 = muladd r2, r0, r1
+                         store b1[i0] = r3
+                       }}
+                     }}"
+                ),
+                0.0,
+            );
+        }
+    }
+}
+
+#[test]
+fn truth_values() {
+    for compare in ["eq", "ne", "lt", "le", "gt", "ge"] {
+        for logic in ["and", "or", "xor"] {
+            for n in [5, 16, 39] {
+                plain(
+                    &format!(
+                        "kernel \"k\" (b0 \"x\": read f32[{n}], b1 \"y\": read f32[{n}], b2 \"m\": read bool[{n}],
+                                       b3 \"to\": write bool[{n}], b4 \"z\": write f32[{n}]) {{
+                           parallelvector i0 in {n} {{
+                             r0: f32 = load b0[i0]
+                             r1: f32 = load b1[i0]
+                             r2: bool = load b2[i0]
+                             r3: bool = {compare} r0, r1
+                             r4: bool = {logic} r3, r2
+                             r5: bool = isnan r0
+                             r6: bool = not r5
+                             r7: bool = and r4, r6
+                             r8: f32 = select r7, r0, r1
+                             r9: f32 = cast r4
+                             r10: f32 = add r8, r9
+                             r11: bool = cast r0
+                             r12: bool = or r11, r7
+                             store b3[i0] = r12
+                             store b4[i0] = r10
+                           }}
+                         }}"
+                    ),
+                    0.0,
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_with_numbers_of_their_own() {
+    for n in [3, 16, 50] {
+        let all = 2 * 7 * n;
+        plain(
+            &format!(
+                "kernel \"k\" (b0 \"scale\": read f32[7], b1 \"x\": read f32[{all}], b2 \"row\": read f32[{n}],
+                               b3 \"y\": write f32[{all}], b4 \"roots\": write f32[14]) {{
+                   r0: f32 = const 2.5
+                   parallel i0 in 2 {{
+                     for i1 in 7 {{
+                       r1: f32 = load b0[i1]
+                       r2: f32 = abs r1
+                       r3: f32 = sqrt r2
+                       store b4[7*i0 + i1] = r3
+                       vector i2 in {n} {{
+                         r4: f32 = load b1[{row}*i0 + {n}*i1 + i2]
+                         r5: f32 = mul r4, r3
+                         r6: f32 = load b2[i2]
+                         r7: f32 = add r5, r6
+                         r8: f32 = load b0[i1]
+                         r9: f32 = sub r7, r8
+                         r10: f32 = div r9, r0
+                         store b3[{row}*i0 + {n}*i1 + i2] = r10
+                       }}
+                     }}
+                   }}
+                 }}",
+                row = 7 * n,
+            ),
+            0.0,
+        );
+    }
+}
+
+#[test]
+fn reductions_over_rows() {
+    for (op, init) in [("max", "-inf"), ("min", "inf")] {
+        for n in [1, 16, 77] {
+            plain(
+                &format!(
+                    "kernel \"k\" (b0 \"x\": read f32[{all}], b1 \"y\": write f32[9], b2 \"z\": write f32[{all}]) {{
+                       parallel i0 in 9 {{
+                         a0: f32 = {init}
+                         vector i1 in {n} {{
+                           r0: f32 = load b0[{n}*i0 + i1]
+                           reduce a0 {op} r0
+                         }}
+                         r1: f32 = read a0
+                         store b1[i0] = r1
+                         vector i2 in {n} {{
+                           r2: f32 = load b0[{n}*i0 + i2]
+                           r3: f32 = sub r2, r1
+                           store b2[{n}*i0 + i2] = r3
+                         }}
+                       }}
+                     }}",
+                    all = 9 * n,
+                ),
+                0.0,
+            );
+        }
+    }
+}
+
+/// Sums of small whole numbers are exact in any order.
+#[test]
+fn sums_of_tests() {
+    for n in [1, 15, 16, 200] {
+        plain(
+            &format!(
+                "kernel \"k\" (b0 \"x\": read f32[{all}], b1 \"y\": write f32[4]) {{
+                   r0: f32 = const 0.0
+                   parallel i0 in 4 {{
+                     a0: f32 = 3.0
+                     for i1 in 3 {{
+                       vector i2 in {n} {{
+                         r1: f32 = load b0[{row}*i0 + {n}*i1 + i2]
+                         r2: bool = gt r1, r0
+                         r3: f32 = cast r2
+                         reduce a0 sum r3
+                       }}
+                     }}
+                     r4: f32 = read a0
+                     store b1[i0] = r4
+                   }}
+                 }}",
+                row = 3 * n,
+                all = 12 * n,
+            ),
+            0.0,
+        );
+    }
+}
+
+/// What is in registers while a wide function runs, is there after it.
+#[test]
+fn numbers_outlive_calls() {
+    plain(
+        "kernel \"k\" (b0 \"x\": read f32[300], b1 \"c\": read f32[3], b2 \"y\": write f32[300], b3: local f32[100]) {
+           r0: f32 = const 0.5
+           parallel i0 in 3 {
+             r1: f32 = load b1[i0]
+             a0: f32 = -inf
+             vector i1 in 100 {
+               r2: f32 = load b0[100*i0 + i1]
+               r3: f32 = mul r2, r0
+               reduce a0 max r3
+               store b3[i1] = r3
+             }
+             wide sigmoid b3[100]
+             r4: f32 = read a0
+             vector i2 in 100 {
+               r5: f32 = load b3[i2]
+               r6: f32 = add r5, r1
+               r7: f32 = sub r6, r4
+               store b2[100*i0 + i2] = r7
+             }
+           }
+         }",
+        4.0,
+    );
+}
+
+#[test]
+fn other_kernels_are_left_alone() {
+    let refused = [
+        // No vectors.
+        "kernel \"k\" (b0 \"y\": write f32[4]) { r0: f32 = const 1.0 for i0 in 4 { store b0[i0] = r0 } }",
+        // Not adjacent.
+        "kernel \"k\" (b0 \"x\": read f32[8], b1 \"y\": write f32[4]) {
+           parallelvector i0 in 4 { r0: f32 = load b0[2*i0] store b1[i0] = r0 }
+         }",
+        // Other numbers.
+        "kernel \"k\" (b0 \"x\": read f64[8], b1 \"y\": write f64[8]) {
+           parallelvector i0 in 8 { r0: f64 = load b0[i0] store b1[i0] = r0 }
+         }",
+        // Functions that are no single instruction.
+        "kernel \"k\" (b0 \"x\": read f32[8], b1 \"y\": write f32[8]) {
+           parallelvector i0 in 8 { r0: f32 = load b0[i0] r1: f32 = exp r0 store b1[i0] = r1 }
+         }",
+    ];
+    for text in refused {
+        assert!(!is_plain(text), "{text}");
+        check(text, 8.0);
+    }
+    // More numbers at a time than there are registers.
+    let loads: String = (0..40).map(|i| format!("r{i}: f32 = load b0[i0 + {}]\n", 16 * i)).collect();
+    let stores: String = (0..40).map(|i| format!("store b1[i0 + {}] = r{i}\n", 16 * i)).collect();
+    let text = format!(
+        "kernel \"k\" (b0 \"x\": read f32[656], b1 \"y\": write f32[656]) {{
+           parallelvector i0 in 16 {{ {loads} {stores} }}
+         }}"
+    );
+    assert!(!is_plain(&text));
+}
