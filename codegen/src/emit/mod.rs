@@ -10,7 +10,7 @@
 //! A kernel with tile loops becomes a [`gradc_kernels::EpilogueFunction`] instead, whose environment is the table of
 //! buffers. It finds all elements by the buffers, so it has no use for the tile's own address.
 //!
-//! Plain kernels of `f32` are written by [`avx512`] instead where the machine has vectors of 512 bits.
+//! Plain kernels of `f32` are written by `avx512` instead where the machine has vectors of 512 bits.
 //!
 //! # What is called
 //!
