@@ -26,8 +26,6 @@ const FULL: &[&dyn Pass] = &[
     &EachBody(Fold),
     &MergeScans,
     &EachBody(Simplify),
-    // Factors that weights take in leave shifts to compute, which the next simplification unites.
-    &EachBody(Fold),
     &EachBody(Decompose),
     &EachBody(PatchDot),
     &EachBody(CanonicalDot),
