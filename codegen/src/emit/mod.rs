@@ -61,7 +61,7 @@ pub use math::ULP_BOUNDS;
 
 use crate::loops::{Kernel, KernelError};
 
-/// Where functions of [`avx512`] begin: at cache lines.
+/// Where functions of `avx512` begin: at cache lines.
 const WIDE_ALIGNMENT: u64 = 64;
 /// A thread is not worth its start for fewer kernels.
 const KERNELS_PER_THREAD: usize = 4;

@@ -29,24 +29,21 @@ pub(super) fn assemble(kernel: &Kernel, calls: Calls) -> Result<(CodeAssembler, 
         return Err(Beyond);
     }
     let saved = POINTERS.get(FREE_POINTERS..most_streams(&kernel.body).max(FREE_POINTERS)).ok_or(Beyond)?;
-    let mut end = (8 * (FIXED_WORDS + kernel.variables as usize)).next_multiple_of(VECTOR_BYTES);
-    let mut take = |bytes: usize| {
-        let start = end;
-        end += bytes.next_multiple_of(VECTOR_BYTES);
-        start as i32
+    let mut end = 8 * (FIXED_WORDS + kernel.variables as usize);
+    let mut take = |bytes: usize| -> Result<i32, Beyond> {
+        let start = end.next_multiple_of(VECTOR_BYTES);
+        end = start.checked_add(bytes).filter(|&end| end <= MOST_STACK).ok_or(Beyond)?;
+        Ok(start as i32)
     };
-    let local = (kernel.buffers.iter())
-        .map(|buffer| match buffer.access {
-            Access::Local => Some(take(buffer.elements.checked_mul(buffer.scalar.bytes())?)),
-            _ => None,
-        })
-        .collect();
-    // Calls work on the kernel's own buffers.
-    let has_calls = kernel.buffers.iter().any(|buffer| buffer.access == Access::Local);
-    let spilled = take(if has_calls { MOST_SPILLED * VECTOR_BYTES } else { 0 });
-    if end > MOST_STACK {
-        return Err(Beyond);
+    let mut local = vec![None; kernel.buffers.len()];
+    for (place, buffer) in local.iter_mut().zip(&kernel.buffers) {
+        if buffer.access == Access::Local {
+            *place = Some(take(buffer.elements.saturating_mul(buffer.scalar.bytes()))?);
+        }
     }
+    // Calls work on the kernel's own buffers.
+    let has_calls = local.iter().any(Option::is_some);
+    let spilled = take(if has_calls { MOST_SPILLED * VECTOR_BYTES } else { 0 })?;
     let mut code = CodeAssembler::new(64)?;
     // The older encoding knows sixteen registers only.
     code.set_prefer_vex(false);
@@ -115,8 +112,8 @@ impl Emitter<'_> {
         self.code.push(rbp)?;
         self.code.mov(rbp, rsp)?;
         self.code.sub(rsp, stack)?;
-        // Vectors on the stack are aligned; without any, nothing is.
-        if self.has_vectors_on_the_stack() {
+        // For vectors on the stack.
+        if self.local.iter().any(Option::is_some) {
             self.code.and(rsp, -(VECTOR_BYTES as i32))?;
         }
         if tiles {
@@ -148,10 +145,6 @@ impl Emitter<'_> {
         saved.iter().rev().try_for_each(|register| self.code.pop(*register))?;
         self.code.ret()?;
         Ok(())
-    }
-
-    fn has_vectors_on_the_stack(&self) -> bool {
-        self.local.iter().any(Option::is_some)
     }
 
     fn body(&mut self, body: &[Stmt]) -> Result<(), Beyond> {
