@@ -1,6 +1,10 @@
 //! Elementary functions of `f32` and conversions of half-size numbers, over whole slices.
 //!
-//! The loops are plain; the compiler makes them as wide as each tier allows.
+//! The loops are plain; the compiler makes them as wide as each tier allows. What AVX-512 does better by its own
+//! instructions is in `avx512`.
+
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 
 use crate::Tier;
 
@@ -47,6 +51,13 @@ impl WideFunction {
 
     /// The function for a tier; it may be called only on a processor that has the tier.
     pub fn pointer_for(self, tier: Tier) -> WidePointer {
+        #[cfg(target_arch = "x86_64")]
+        match (self, tier) {
+            (WideFunction::Exp, Tier::Avx512) => return avx512::exp,
+            (WideFunction::Erf, Tier::Avx512) => return avx512::erf,
+            (WideFunction::Sigmoid, Tier::Avx512) => return avx512::sigmoid,
+            _ => {}
+        }
         match self {
             WideFunction::Exp => exp::pointer(tier),
             WideFunction::Log => log::pointer(tier),
