@@ -1,4 +1,4 @@
-//! Writes gradients of convolutions whose windows tile the input as products.
+//! Writes convolutions whose windows tile the input, and their gradients in the input, as products.
 
 use crate::Pass;
 use gradc_ir::{Builder, ConvForm, ConvOp, DotDims, Expr, Graph, Op, Shape, Value, rebuild};
@@ -6,9 +6,9 @@ use gradc_ir::{Builder, ConvForm, ConvOp, DotDims, Expr, Graph, Op, Shape, Value
 /// Windows with fewer elements than this stay: rearranging would cost more than the product gains.
 const SMALLEST_WINDOW: usize = 16;
 
-/// Replaces the gradient of a convolution in its input, where windows cover that without a gap or an overlap, by a
-/// product of matrices and a rearrangement of axes: every element belongs to one window, so that there is nothing to
-/// add up. (The other two forms have kernels that are as fast as that.)
+/// Replaces a convolution whose windows cover the input without a gap or an overlap, and its gradient in the input, by
+/// a product of matrices and a rearrangement of axes: every element belongs to one window, which is a row of a matrix.
+/// (The gradient in the weights has a kernel that is as fast as that.)
 pub struct PatchDot;
 
 impl Pass for PatchDot {
@@ -27,7 +27,7 @@ impl Pass for PatchDot {
 /// Whether every element of the input is in one window, and windows are large enough.
 fn tiles(conv: &ConvOp) -> bool {
     let window: usize = conv.kernel.iter().product();
-    conv.form == ConvForm::Input
+    conv.form != ConvForm::Weight
         && conv.groups == 1
         && window >= SMALLEST_WINDOW
         && (0..conv.input.len()).all(|axis| {
@@ -40,10 +40,24 @@ fn tiles(conv: &ConvOp) -> bool {
 }
 
 fn product<'b>(builder: &'b Builder, conv: &ConvOp, operands: &[Value]) -> Expr<'b> {
-    let [y, w] = [builder.expr(operands[0]), builder.expr(operands[1])];
-    let channels =
-        DotDims { lhs_batch: vec![], rhs_batch: vec![], lhs_contract: vec![1], rhs_contract: vec![0] };
-    image(conv, y.dot(w, channels))
+    let [first, second] = [builder.expr(operands[0]), builder.expr(operands[1])];
+    let spatial = conv.input.len();
+    let over = |lhs: Vec<usize>, rhs: Vec<usize>| DotDims {
+        lhs_batch: vec![],
+        rhs_batch: vec![],
+        lhs_contract: lhs,
+        rhs_contract: rhs,
+    };
+    match conv.form {
+        ConvForm::Forward => {
+            let window = over((1 + spatial..2 + 2 * spatial).collect(), (1..2 + spatial).collect());
+            let channels_last = patches(conv, first).dot(second, window);
+            let order: Vec<usize> = [0, 1 + spatial].into_iter().chain(1..1 + spatial).collect();
+            channels_last.transpose(&order)
+        }
+        ConvForm::Input => image(conv, first.dot(second, over(vec![1], vec![0]))),
+        ConvForm::Weight => unreachable!("gradients in the weights stay"),
+    }
 }
 
 /// The axes of images `[N, C, (output, kernel)..]` in the order of patches, `[N, output.., C, kernel..]`.
@@ -52,6 +66,14 @@ fn order(conv: &ConvOp) -> Vec<usize> {
     let outputs = (0..spatial).map(|axis| 2 + 2 * axis);
     let kernels = (0..spatial).map(|axis| 3 + 2 * axis);
     [0].into_iter().chain(outputs).chain([1]).chain(kernels).collect()
+}
+
+/// `[N, output.., C, kernel..]` of `[N, C, input..]`.
+fn patches<'b>(conv: &ConvOp, image: Expr<'b>) -> Expr<'b> {
+    let shape = image.shape();
+    let apart = conv.output.iter().zip(&conv.kernel).flat_map(|(&output, &kernel)| [output, kernel]);
+    let lengths: Vec<usize> = [shape[0], shape[1]].into_iter().chain(apart).collect();
+    image.reshape(&Shape::from(&lengths[..])).transpose(&order(conv))
 }
 
 /// `[N, C, input..]` of `[N, output.., C, kernel..]`.
@@ -106,14 +128,16 @@ mod tests {
         graph.iter().any(|(_, node)| matches!(node.op, Op::Conv(_)))
     }
 
+    const FORMS: [ConvForm; 2] = [ConvForm::Forward, ConvForm::Input];
+
     #[test]
-    fn products_mean_what_the_gradients_did() {
-        for (kernel, output) in
-            [(&[16][..], &[3][..]), (&[4, 5], &[3, 2]), (&[17, 1], &[1, 4]), (&[2, 3, 4], &[3, 1, 2])]
-        {
-            let graph = of(ConvForm::Input, kernel, output, 1);
+    fn products_mean_what_the_convolutions_did() {
+        let windows =
+            [(&[16][..], &[3][..]), (&[4, 5], &[3, 2]), (&[17, 1], &[1, 4]), (&[2, 3, 4], &[3, 1, 2])];
+        for (form, (kernel, output)) in FORMS.iter().flat_map(|&form| windows.map(|window| (form, window))) {
+            let graph = of(form, kernel, output, 1);
             let rewritten = PatchDot.run(&graph);
-            assert!(!has_conv(&rewritten), "{kernel:?}");
+            assert!(!has_conv(&rewritten), "{form:?} {kernel:?}");
             let inputs: Vec<Literal> = (graph.inputs().iter().enumerate())
                 .map(|(number, _)| {
                     let ty = graph.ty(Value::from_index(number)).clone();
@@ -124,15 +148,16 @@ mod tests {
                 })
                 .collect();
             let [before, after] = [&graph, &rewritten].map(|graph| eval(graph, &inputs).unwrap());
-            assert_eq!(before, after, "{kernel:?}");
+            assert_eq!(before, after, "{form:?} {kernel:?}");
         }
     }
 
     #[test]
-    fn groups_small_windows_and_other_forms_stay() {
-        assert!(has_conv(&PatchDot.run(&of(ConvForm::Input, &[4, 4], &[3, 3], 2))));
-        assert!(has_conv(&PatchDot.run(&of(ConvForm::Input, &[2, 2], &[3, 3], 1))));
-        assert!(has_conv(&PatchDot.run(&of(ConvForm::Forward, &[4, 4], &[3, 3], 1))));
+    fn groups_small_windows_and_gradients_in_weights_stay() {
         assert!(has_conv(&PatchDot.run(&of(ConvForm::Weight, &[4, 4], &[3, 3], 1))));
+        for form in FORMS {
+            assert!(has_conv(&PatchDot.run(&of(form, &[4, 4], &[3, 3], 2))));
+            assert!(has_conv(&PatchDot.run(&of(form, &[2, 2], &[3, 3], 1))));
+        }
     }
 }
