@@ -176,28 +176,29 @@ impl Liveness {
             for (place, _) in step.places(kernels) {
                 self.touch(place.memory);
             }
-            if let Step::Loop { body, .. } = step {
+            if let Step::Loop { body, rows, .. } = step {
                 let start = self.position;
                 self.steps(body, kernels);
                 self.position += 1;
-                self.widen(body, kernels, start);
+                self.widen(body, kernels, start, rows.is_some());
             }
         }
     }
 
-    /// What lives before a loop, or moves with it, lives through all of it.
-    fn widen(&mut self, body: &[Step], kernels: &[Kernel], start: usize) {
+    /// What lives before a loop, or moves with it, lives through all of it; and everything does where threads are at
+    /// different steps at the same time.
+    fn widen(&mut self, body: &[Step], kernels: &[Kernel], start: usize, all: bool) {
         for step in body {
             for (place, _) in step.places(kernels) {
                 let moves = !place.terms.is_empty();
                 let Some(range) = &mut self.ranges[place.memory.0 as usize] else { continue };
-                if range.first <= start || moves {
+                if all || range.first <= start || moves {
                     range.first = range.first.min(start);
                     range.last = range.last.max(self.position);
                 }
             }
             if let Step::Loop { body, .. } = step {
-                self.widen(body, kernels, start);
+                self.widen(body, kernels, start, all);
             }
         }
     }

@@ -133,6 +133,8 @@ pub enum Step {
         trip: usize,
         /// One round.
         body: Vec<Step>,
+        /// If the rows that it computes never meet, how many: parts of them can run all rounds each.
+        rows: Option<usize>,
     },
 }
 
@@ -301,8 +303,10 @@ fn write_steps(f: &mut fmt::Formatter<'_>, steps: &[Step], kernels: &[Kernel], d
             }
             Step::Copy { from, to, bytes } => writeln!(f, "copy {bytes} {from} -> {to}")?,
             Step::Zero { to, bytes } => writeln!(f, "zero {bytes} -> {to}")?,
-            Step::Loop { id, trip, body } => {
-                writeln!(f, "loop l{} {trip} times", id.0)?;
+            Step::Loop { id, trip, body, rows } => {
+                write!(f, "loop l{} {trip} times", id.0)?;
+                rows.iter().try_for_each(|rows| write!(f, ", {rows} rows apart"))?;
+                writeln!(f)?;
                 write_steps(f, body, kernels, depth + 1)?;
             }
         }

@@ -6,13 +6,15 @@ use gradc_kernels::{Conv, ConvForm, Element, Epilogue, EpilogueFunction, Gemm};
 use std::sync::atomic::{AtomicI64, Ordering};
 
 /// The functions by their symbols.
-pub(crate) fn symbols() -> [(&'static str, *const u8); 11] {
+pub(crate) fn symbols() -> [(&'static str, *const u8); 13] {
     [
         ("gradc_rt_parallel", gradc_rt_parallel as *const u8),
         ("gradc_rt_gemm_f32", gradc_rt_gemm_f32 as *const u8),
         ("gradc_rt_gemm_f64", gradc_rt_gemm_f64 as *const u8),
         ("gradc_rt_packed_gemm_f32", gradc_rt_packed_gemm_f32 as *const u8),
         ("gradc_rt_packed_gemm_f64", gradc_rt_packed_gemm_f64 as *const u8),
+        ("gradc_rt_gemm_rows_f32", gradc_rt_gemm_rows_f32 as *const u8),
+        ("gradc_rt_gemm_rows_f64", gradc_rt_gemm_rows_f64 as *const u8),
         ("gradc_rt_convolve_f32", gradc_rt_convolve_f32 as *const u8),
         ("gradc_rt_convolve_f64", gradc_rt_convolve_f64 as *const u8),
         ("gradc_rt_sort", gradc_rt_sort as *const u8),
@@ -79,25 +81,31 @@ unsafe fn gemm<T: Element>(
     scratch: *mut u8,
     epilogue: Option<Epilogue<T>>,
 ) {
-    // SAFETY: the descriptor has 13 words; operands, result and scratch are as large as lowering made them.
+    // SAFETY: operands, result and scratch are as large as lowering made them.
     unsafe {
-        let word = |index: usize| *descriptor.add(index);
-        let size = |index: usize| word(index) as usize;
-        let strides =
-            |first: usize| [word(first) as isize, word(first + 1) as isize, word(first + 2) as isize];
-        let gemm = Gemm {
-            batch: size(0),
-            m: size(1),
-            n: size(2),
-            k: size(3),
-            a_strides: strides(4),
-            b_strides: strides(7),
-            c_batch_stride: size(10),
-            c_row_stride: size(11),
-            accumulate: word(12) != 0,
-            b_packed,
-        };
+        let gemm = gemm_of(descriptor, b_packed);
         gemm.run(a, b, bias, c, epilogue, scratch, &*(*frame).team);
+    }
+}
+
+/// # Safety
+/// The descriptor holds the words of a [`Gemm`].
+unsafe fn gemm_of(descriptor: *const i64, b_packed: bool) -> Gemm {
+    // SAFETY: there are 13 words.
+    let word = |index: usize| unsafe { *descriptor.add(index) };
+    let size = |index: usize| word(index) as usize;
+    let strides = |first: usize| [word(first) as isize, word(first + 1) as isize, word(first + 2) as isize];
+    Gemm {
+        batch: size(0),
+        m: size(1),
+        n: size(2),
+        k: size(3),
+        a_strides: strides(4),
+        b_strides: strides(7),
+        c_batch_stride: size(10),
+        c_row_stride: size(11),
+        accumulate: word(12) != 0,
+        b_packed,
     }
 }
 
@@ -144,7 +152,31 @@ unsafe fn conv<T: Element>(
 
 /// Defines the functions of one element type.
 macro_rules! products {
-    ($float:ty, $gemm:ident, $packed:ident, $conv:ident) => {
+    ($float:ty, $gemm:ident, $packed:ident, $rows:ident, $conv:ident) => {
+        /// Some rows, on this thread; the descriptor ends with whether B is packed.
+        ///
+        /// # Safety
+        /// As [`gemm`], of these rows; and nobody else uses this slot of the scratch memory meanwhile.
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $rows(
+            _: *const Frame,
+            descriptor: *const i64,
+            a: *const $float,
+            b: *const $float,
+            c: *mut $float,
+            scratch: *mut u8,
+            bias: *const $float,
+            begin: usize,
+            end: usize,
+            slot: usize,
+        ) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let gemm = gemm_of(descriptor, *descriptor.add(13) != 0);
+                gemm.run_rows(begin..end, slot, a, b, bias, c, scratch);
+            }
+        }
+
         /// # Safety
         /// As [`gemm`].
         #[unsafe(no_mangle)]
@@ -208,8 +240,8 @@ macro_rules! products {
     };
 }
 
-products!(f32, gradc_rt_gemm_f32, gradc_rt_packed_gemm_f32, gradc_rt_convolve_f32);
-products!(f64, gradc_rt_gemm_f64, gradc_rt_packed_gemm_f64, gradc_rt_convolve_f64);
+products!(f32, gradc_rt_gemm_f32, gradc_rt_packed_gemm_f32, gradc_rt_gemm_rows_f32, gradc_rt_convolve_f32);
+products!(f64, gradc_rt_gemm_f64, gradc_rt_packed_gemm_f64, gradc_rt_gemm_rows_f64, gradc_rt_convolve_f64);
 
 /// # Safety
 /// Called by entry functions only: the descriptor holds the key's code, lines, length and direction.

@@ -4,7 +4,7 @@
 //! known: kernels, descriptors and run-time functions are symbols of the module.
 
 use super::CompileOptions;
-use crate::loops::{Kernel, Stmt};
+use super::facts::{can_fail, grain, sort_key, widest};
 use crate::program::{Epilogue, LoopId, Origins, Place, Program, Step};
 use cranelift_codegen::ir::{
     AbiParam, Block, BlockArg, Function, InstBuilder, MemFlagsData, Signature, StackSlotData, StackSlotKind,
@@ -12,18 +12,18 @@ use cranelift_codegen::ir::{
 };
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{DataDescription, FuncId, Linkage, Module, ModuleError};
-use gradc_ir::DType;
-use gradc_runtime::SortKey;
 use std::collections::HashMap;
 
 /// The symbols of the run-time functions that an entry function calls.
-pub(super) const SYMBOLS: [&str; 11] = [
+pub(super) const SYMBOLS: [&str; 13] = [
     "gradc_rt_parallel",
     "gradc_rt_tick",
     "gradc_rt_gemm_f32",
     "gradc_rt_gemm_f64",
     "gradc_rt_packed_gemm_f32",
     "gradc_rt_packed_gemm_f64",
+    "gradc_rt_gemm_rows_f32",
+    "gradc_rt_gemm_rows_f64",
     "gradc_rt_convolve_f32",
     "gradc_rt_convolve_f64",
     "gradc_rt_sort",
@@ -38,9 +38,6 @@ pub(super) const FRAME_ARENA: i32 = 8;
 /// See [`FRAME_EXTERNALS`].
 pub(super) const FRAME_STEP: i32 = 24;
 
-/// Element operations below which a kernel stays on one thread.
-const PARALLEL_COST: usize = 64 * 1024;
-
 /// Defines the entry function: `fn(frame: *mut Frame) -> status`. `kernels` are the functions of the program's
 /// kernels, in order.
 pub(super) fn define<M: Module>(
@@ -50,58 +47,114 @@ pub(super) fn define<M: Module>(
     options: &CompileOptions,
     name: &str,
 ) -> Result<FuncId, Box<ModuleError>> {
-    let pointer = module.target_config().pointer_type();
-    let mut signature = module.make_signature();
-    signature.params.push(AbiParam::new(pointer));
-    signature.returns.push(AbiParam::new(types::I64));
-    let id = module.declare_function(name, Linkage::Local, &signature)?;
-    let mut function = Function::with_name_signature(UserFuncName::user(0, id.as_u32()), signature);
-    let mut context = FunctionBuilderContext::new();
-    let frontend = module.target_config();
-    let mut builder = FunctionBuilder::new(&mut function, &mut context);
-    let block = builder.create_block();
-    builder.append_block_params_for_function_params(block);
-    builder.switch_to_block(block);
-    let frame = builder.block_params(block)[0];
-    let flags = MemFlagsData::trusted();
-    let externals = builder.ins().load(pointer, flags, frame, FRAME_EXTERNALS);
-    let arena = builder.ins().load(pointer, flags, frame, FRAME_ARENA);
-    let width = widest(&program.steps).max(1);
-    let table =
-        builder.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, width as u32 * 8, 4));
-    let failed = builder.create_block();
-    builder.append_block_param(failed, types::I64);
-    builder.append_block_param(failed, types::I64);
-    let mut entry = Entry {
-        module,
-        builder,
-        program,
-        kernels,
-        options,
-        frame,
-        externals,
-        slots: program.externals(),
-        arena,
-        table,
-        failed,
-        loops: HashMap::new(),
-        step: 0,
-        descriptors: HashMap::new(),
-    };
-    entry.steps(&program.steps, true)?;
-    let Entry { mut builder, .. } = entry;
-    let success = builder.ins().iconst(types::I64, 0);
-    builder.ins().return_(&[success]);
-    builder.switch_to_block(failed);
-    let (status, step) = (builder.block_params(failed)[0], builder.block_params(failed)[1]);
-    builder.ins().store(flags, step, frame, FRAME_STEP);
-    builder.ins().return_(&[status]);
-    builder.seal_all_blocks();
-    builder.finalize(frontend);
-    let mut compile = module.make_context();
-    compile.func = function;
-    module.define_function(id, &mut compile)?;
-    Ok(id)
+    let mut parts = HashMap::new();
+    for (position, step) in program.steps.iter().enumerate() {
+        if let Step::Loop { id, rows: Some(rows), .. } = step {
+            let make = Make { program, kernels, options, parts: &HashMap::new() };
+            let name = format!("{name}_l{position}");
+            parts.insert(*id, make.function(module, std::slice::from_ref(step), Some(*rows), &name)?);
+        }
+    }
+    Make { program, kernels, options, parts: &parts }.function(module, &program.steps, None, name)
+}
+
+/// What functions are made of.
+struct Make<'a> {
+    program: &'a Program,
+    kernels: &'a [FuncId],
+    options: &'a CompileOptions,
+    /// The functions of the loops whose rows run apart.
+    parts: &'a HashMap<LoopId, FuncId>,
+}
+
+impl Make<'_> {
+    /// Defines a function of these steps, or of some of the rows of these: `fn(frame, begin, end) -> status`.
+    fn function<M: Module>(
+        &self,
+        module: &mut M,
+        steps: &[Step],
+        rows: Option<usize>,
+        name: &str,
+    ) -> Result<FuncId, Box<ModuleError>> {
+        let Make { program, kernels, options, parts } = *self;
+        let pointer = module.target_config().pointer_type();
+        let mut signature = module.make_signature();
+        signature.params.push(AbiParam::new(pointer));
+        if rows.is_some() {
+            signature.params.extend([AbiParam::new(types::I64); 2]);
+        }
+        signature.returns.push(AbiParam::new(types::I64));
+        let id = module.declare_function(name, Linkage::Local, &signature)?;
+        let mut function = Function::with_name_signature(UserFuncName::user(0, id.as_u32()), signature);
+        let mut context = FunctionBuilderContext::new();
+        let frontend = module.target_config();
+        let mut builder = FunctionBuilder::new(&mut function, &mut context);
+        let block = builder.create_block();
+        builder.append_block_params_for_function_params(block);
+        builder.switch_to_block(block);
+        let frame = builder.block_params(block)[0];
+        let rows = rows.map(|all| Rows {
+            all,
+            begin: builder.block_params(block)[1],
+            end: builder.block_params(block)[2],
+        });
+        let flags = MemFlagsData::trusted();
+        let externals = builder.ins().load(pointer, flags, frame, FRAME_EXTERNALS);
+        let arena = builder.ins().load(pointer, flags, frame, FRAME_ARENA);
+        let width = widest(steps).max(1);
+        let table = builder.create_sized_stack_slot(StackSlotData::new(
+            StackSlotKind::ExplicitSlot,
+            width as u32 * 8,
+            4,
+        ));
+        let failed = builder.create_block();
+        builder.append_block_param(failed, types::I64);
+        builder.append_block_param(failed, types::I64);
+        let top = rows.is_none();
+        let mut entry = Entry {
+            module,
+            builder,
+            program,
+            kernels,
+            options,
+            parts,
+            rows,
+            frame,
+            externals,
+            slots: program.externals(),
+            arena,
+            table,
+            failed,
+            loops: HashMap::new(),
+            step: 0,
+            descriptors: HashMap::new(),
+        };
+        entry.steps(steps, top)?;
+        let Entry { mut builder, .. } = entry;
+        let success = builder.ins().iconst(types::I64, 0);
+        builder.ins().return_(&[success]);
+        builder.switch_to_block(failed);
+        let (status, step) = (builder.block_params(failed)[0], builder.block_params(failed)[1]);
+        if top {
+            builder.ins().store(flags, step, frame, FRAME_STEP);
+        }
+        builder.ins().return_(&[status]);
+        builder.seal_all_blocks();
+        builder.finalize(frontend);
+        let mut compile = module.make_context();
+        compile.func = function;
+        module.define_function(id, &mut compile)?;
+        Ok(id)
+    }
+}
+
+/// The rows that a function computes.
+#[derive(Clone, Copy)]
+struct Rows {
+    /// How many there are in all.
+    all: usize,
+    begin: Value,
+    end: Value,
 }
 
 struct Entry<'a, M: Module> {
@@ -110,6 +163,8 @@ struct Entry<'a, M: Module> {
     program: &'a Program,
     kernels: &'a [FuncId],
     options: &'a CompileOptions,
+    parts: &'a HashMap<LoopId, FuncId>,
+    rows: Option<Rows>,
     frame: Value,
     externals: Value,
     /// Positions in the table of external pointers, by piece.
@@ -143,7 +198,10 @@ impl<M: Module> Entry<'_, M> {
         match step {
             Step::Kernel { kernel, arguments, cost } => self.kernel(*kernel, arguments, *cost),
             Step::Gemm { gemm, double, places, bias, epilogue } => {
+                let part = self.rows;
                 let name = match (gemm.b_packed, *double) {
+                    (_, false) if part.is_some() => "gradc_rt_gemm_rows_f32",
+                    (_, true) if part.is_some() => "gradc_rt_gemm_rows_f64",
                     (false, false) => "gradc_rt_gemm_f32",
                     (false, true) => "gradc_rt_gemm_f64",
                     (true, false) => "gradc_rt_packed_gemm_f32",
@@ -159,7 +217,15 @@ impl<M: Module> Entry<'_, M> {
                     Some(bias) => self.address(bias),
                     None => self.builder.ins().iconst(types::I64, 0),
                 };
-                self.product(name, words.concat(), places, epilogue.as_ref(), &[bias])
+                let mut words = words.concat();
+                let Some(Rows { all, begin, end }) = part else {
+                    return self.product(name, words, places, epilogue.as_ref(), &[bias]);
+                };
+                words.push(i64::from(gemm.b_packed));
+                let grain = self.rows_of_a_task(all);
+                let grain = self.builder.ins().iconst(types::I64, grain);
+                let slot = self.builder.ins().udiv(begin, grain);
+                self.described(name, words, places, &[bias, begin, end, slot])
             }
             Step::Conv { conv, form, double, places, epilogue } => {
                 let name = if *double { "gradc_rt_convolve_f64" } else { "gradc_rt_convolve_f32" };
@@ -177,16 +243,52 @@ impl<M: Module> Entry<'_, M> {
             }
             Step::Copy { from, to, bytes } => {
                 let (from, to) = (self.address(from), self.address(to));
-                let bytes = self.builder.ins().iconst(types::I64, *bytes as i64);
+                let (start, bytes) = self.share(*bytes);
+                let from = self.builder.ins().iadd(from, start);
+                let to = self.builder.ins().iadd(to, start);
                 self.call("gradc_rt_copy", &[to, from, bytes], false).map(|_| ())
             }
             Step::Zero { to, bytes } => {
                 let to = self.address(to);
-                let bytes = self.builder.ins().iconst(types::I64, *bytes as i64);
+                let (start, bytes) = self.share(*bytes);
+                let to = self.builder.ins().iadd(to, start);
                 self.call("gradc_rt_zero", &[to, bytes], false).map(|_| ())
             }
-            Step::Loop { id, trip, body } => self.repeat(*id, *trip, body),
+            Step::Loop { id, rows: Some(rows), .. } if self.rows.is_none() => self.apart(*id, *rows),
+            Step::Loop { id, trip, body, .. } => self.repeat(*id, *trip, body),
         }
+    }
+
+    /// Where the part of so many elements begins that belongs to the rows at hand, and how many those are.
+    fn share(&mut self, elements: usize) -> (Value, Value) {
+        match self.rows {
+            None => {
+                let start = self.builder.ins().iconst(types::I64, 0);
+                (start, self.builder.ins().iconst(types::I64, elements as i64))
+            }
+            Some(Rows { all, begin, end }) => {
+                let each = (elements / all) as i64;
+                let count = self.builder.ins().isub(end, begin);
+                (self.builder.ins().imul_imm_s(begin, each), self.builder.ins().imul_imm_s(count, each))
+            }
+        }
+    }
+
+    /// The rows that one thread takes at a time: as many for each.
+    fn rows_of_a_task(&self, rows: usize) -> i64 {
+        rows.div_ceil(self.options.threads.max(1)) as i64
+    }
+
+    /// Runs a loop whose rows never meet: all rounds of some rows on each thread.
+    fn apart(&mut self, id: LoopId, rows: usize) -> Result<(), Box<ModuleError>> {
+        let pointer = self.module.target_config().pointer_type();
+        let function = self.module.declare_func_in_func(self.parts[&id], self.builder.func);
+        let address = self.builder.ins().func_addr(pointer, function);
+        let end = self.builder.ins().iconst(types::I64, rows as i64);
+        let grain = self.rows_of_a_task(rows);
+        let grain = self.builder.ins().iconst(types::I64, grain);
+        // As a kernel whose table of buffers is the frame; it cannot fail.
+        self.call("gradc_rt_parallel", &[self.frame, address, self.frame, end, grain], true).map(|_| ())
     }
 
     fn kernel(&mut self, index: usize, arguments: &[Place], cost: usize) -> Result<(), Box<ModuleError>> {
@@ -195,14 +297,15 @@ impl<M: Module> Entry<'_, M> {
         let table = self.table_of(arguments);
         let function = self.module.declare_func_in_func(self.kernels[index], self.builder.func);
         let extent = kernel.parallel_extent().unwrap_or(0);
-        let end = self.builder.ins().iconst(types::I64, extent as i64);
         let grain = grain(kernel, extent, cost);
-        let status = if self.options.threads > 1 && grain < extent {
+        let status = if self.options.threads > 1 && grain < extent && self.rows.is_none() {
+            let end = self.builder.ins().iconst(types::I64, extent as i64);
             let address = self.builder.ins().func_addr(pointer, function);
             let grain = self.builder.ins().iconst(types::I64, grain as i64);
             self.call("gradc_rt_parallel", &[self.frame, address, table, end, grain], true)?
         } else {
-            let begin = self.builder.ins().iconst(types::I64, 0);
+            let (begin, count) = self.share(extent);
+            let end = self.builder.ins().iadd(begin, count);
             let call = self.builder.ins().call(function, &[table, begin, end]);
             Some(self.builder.inst_results(call)[0])
         };
@@ -336,65 +439,4 @@ impl<M: Module> Entry<'_, M> {
         }
         address
     }
-}
-
-/// Iterations of a parallel loop that one task takes: fixed by the kernel alone, so that no result depends on the
-/// number of threads.
-fn grain(kernel: &Kernel, extent: usize, cost: usize) -> usize {
-    let tasks = (cost / PARALLEL_COST).clamp(1, 64).min(extent.max(1));
-    let grain = extent.div_ceil(tasks);
-    let lanes =
-        matches!(kernel.body.last(), Some(Stmt::For { kind: crate::loops::LoopKind::ParallelVector, .. }));
-    if lanes { grain.next_multiple_of(64) } else { grain }
-}
-
-/// How elements of a type are sorted.
-fn sort_key(dtype: DType) -> SortKey {
-    match dtype {
-        DType::F64 => SortKey::F64,
-        DType::F32 => SortKey::F32,
-        DType::F16 => SortKey::F16,
-        DType::BF16 => SortKey::BF16,
-        DType::I64 => SortKey::I64,
-        DType::I32 => SortKey::I32,
-        DType::I16 => SortKey::I16,
-        DType::I8 => SortKey::I8,
-        DType::U64 => SortKey::U64,
-        DType::U32 => SortKey::U32,
-        DType::U16 => SortKey::U16,
-        DType::U8 | DType::Bool => SortKey::U8,
-    }
-}
-
-fn widest(steps: &[Step]) -> usize {
-    let width = |step: &Step| match step {
-        Step::Kernel { arguments, .. } => arguments.len(),
-        Step::Loop { body, .. } => widest(body),
-        Step::Gemm { epilogue, .. } | Step::Conv { epilogue, .. } => {
-            epilogue.as_ref().map_or(0, |epilogue| epilogue.arguments.len())
-        }
-        Step::ArgSort { .. } | Step::Copy { .. } | Step::Zero { .. } => 0,
-    };
-    steps.iter().map(width).max().unwrap_or(0)
-}
-
-/// Whether a step can end the run.
-pub(super) fn step_can_fail(step: &Step, kernels: &[Kernel]) -> bool {
-    match step {
-        Step::Kernel { kernel, .. } => can_fail(&kernels[*kernel].body),
-        Step::Loop { body, .. } => body.iter().any(|step| step_can_fail(step, kernels)),
-        Step::Gemm { .. } | Step::Conv { .. } | Step::ArgSort { .. } => false,
-        Step::Copy { .. } | Step::Zero { .. } => false,
-    }
-}
-
-fn can_fail(body: &[Stmt]) -> bool {
-    body.iter().any(|statement| match statement {
-        Stmt::Fail { .. } => true,
-        Stmt::For { body, .. } => can_fail(body),
-        Stmt::If { body, otherwise, .. } => can_fail(body) || can_fail(otherwise),
-        Stmt::Let { .. } | Stmt::Load { .. } | Stmt::Store { .. } | Stmt::Update { .. } => false,
-        Stmt::Accumulator { .. } | Stmt::Reduce { .. } | Stmt::Set { .. } | Stmt::Read { .. } => false,
-        Stmt::Wide { .. } => false,
-    })
 }

@@ -1,6 +1,7 @@
 //! Compiled programs and how they run.
 
 mod entry;
+mod facts;
 mod machine;
 mod object;
 

@@ -4,7 +4,7 @@
 //! *team)`. It makes a frame on its stack, with the addresses of inputs, outputs and the constants that stand in the
 //! object file, asks the run-time library whether it may run, and runs the same entry function that the JIT makes.
 
-use super::{CompileOptions, define_program, entry};
+use super::{CompileOptions, define_program, entry, facts};
 use crate::CodegenError;
 use crate::emit::{self, EmitError, IsaOptions};
 use crate::lower::lower_within;
@@ -65,7 +65,7 @@ pub fn object(graph: &Graph, options: &ObjectOptions) -> Result<ObjectFile, Code
     let bytes = module.finish().emit().map_err(|error| EmitError::Isa(error.to_string()))?;
     let failing = |(index, step): (usize, &Step)| {
         let origin = program.labels.0.get(index).cloned().flatten();
-        entry::step_can_fail(step, &program.kernels).then_some((index as i64 + 1, origin))
+        facts::step_can_fail(step, &program.kernels).then_some((index as i64 + 1, origin))
     };
     let failures = program.steps.iter().enumerate().filter_map(failing).collect();
     Ok(ObjectFile { bytes, arena: program.arena, alignment: ALIGNMENT, tier, failures })

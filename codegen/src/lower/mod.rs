@@ -1,5 +1,6 @@
 //! From a graph to a program: each node, or fused group, becomes steps over places in memory.
 
+mod apart;
 mod cluster;
 mod decisions;
 mod epilogue;
@@ -51,6 +52,7 @@ pub fn lower_within(
     let mut program = lowering.program;
     program.steps = lowering.steps;
     packed::forget_unused(&mut program);
+    apart::mark(&mut program, threads);
     program = recompute::plan(program, arena_limit);
     program.kernels = program.kernels.into_iter().map(tiles::tile).collect();
     Ok(program)

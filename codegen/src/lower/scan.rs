@@ -36,7 +36,7 @@ impl Lowering {
         let steps = std::mem::replace(&mut self.steps, outer);
         self.program.labels.0 = labels;
         if scan.trip > 0 {
-            self.steps.push(Step::Loop { id, trip: scan.trip, body: steps });
+            self.steps.push(Step::Loop { id, trip: scan.trip, body: steps, rows: None });
         }
         Ok(())
     }

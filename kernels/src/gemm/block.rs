@@ -339,7 +339,7 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
                     b_row,
                     b_offsets: self.b.offsets().map_or(std::ptr::null(), |offsets| offsets.add(first)),
                     b_padded: !(own || copying),
-                    b_copy: if copying { packed } else { std::ptr::null_mut() },
+                    b_copy: if copying && tiles > 1 { packed } else { std::ptr::null_mut() },
                     c: self.c.add(start * self.c_row + column),
                     c_row: self.c_row,
                     tail: width - (vectors - 1) * V::LANES,

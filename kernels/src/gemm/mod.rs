@@ -154,6 +154,41 @@ impl Gemm {
         }
     }
 
+    /// Whether any range of rows can be computed by [`Gemm::run_rows`].
+    pub fn has_separate_rows<T: Element>(&self) -> bool {
+        let in_order = matches!(
+            Plan::new::<T>(self, 1).method,
+            Method::Tiles { pack_a: false, reading: Reading::InPlace | Reading::CopiedOnTheWay }
+        );
+        self.batch == 1 && self.m > 0 && self.n > 1 && self.k > 0 && in_order
+    }
+
+    /// Computes some rows of a product with [`Gemm::has_separate_rows`], on this thread; they have the bits that
+    /// [`Gemm::run`] gives them. Calls that run at the same time have each a `slot` of their own, below the number of
+    /// threads for which the scratch memory was measured.
+    ///
+    /// # Safety
+    /// As for [`Gemm::run`], of these rows; and the slot must be in use by nobody else.
+    #[allow(clippy::too_many_arguments)]
+    pub unsafe fn run_rows<T: Element>(
+        &self,
+        rows: Range<usize>,
+        slot: usize,
+        a: *const T,
+        b: *const T,
+        bias: *const T,
+        c: *mut T,
+        scratch: *mut u8,
+    ) {
+        let plan = Plan::new::<T>(self, 1);
+        let offset = if plan.own == 0 { 0 } else { scratch.align_offset(64) };
+        let scratch = scratch.wrapping_add(offset).cast::<T>();
+        let tier = Tier::current();
+        let job = Job { problem: *self, plan, tier, a, b, bias, c, epilogue: None, scratch };
+        // SAFETY: the caller's promise.
+        unsafe { job.part(0..1, rows, 0..self.n, slot) }
+    }
+
     /// An equal problem, with elements of C at the same places, that is easier to compute: a batch with one B as
     /// more rows, a single column as a single row. Tells whether A and B changed places.
     pub fn reduced(&self) -> (Gemm, bool) {

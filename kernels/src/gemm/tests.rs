@@ -293,3 +293,61 @@ fn products_with_a_packed_operand_agree_with_those_without() {
         }
     }
 }
+
+#[test]
+fn rows_apart_have_the_bits_of_the_whole_product() {
+    fn check_rows<T: Numbers + PartialEq>(
+        [m, n, k]: [usize; 3],
+        layout: usize,
+        packs: bool,
+        accumulate: bool,
+    ) {
+        let b_strides = strides(layout, k, n);
+        let mut gemm = Gemm {
+            batch: 1,
+            m,
+            n,
+            k,
+            a_strides: strides(0, m, k),
+            b_strides,
+            c_batch_stride: 0,
+            c_row_stride: n + 3,
+            accumulate,
+            b_packed: false,
+        };
+        let a = T::sequence(m * k, 1);
+        let mut b = T::sequence(extent(b_strides, [1, k, n]), 2);
+        if packs {
+            let mut packed = vec![T::ZERO; gemm.packed_elements::<T>()];
+            gemm.pack(&b, &mut packed);
+            (b, gemm.b_packed) = (packed, true);
+        }
+        assert!(gemm.has_separate_rows::<T>(), "{gemm:?}");
+        let bias = T::sequence(n, 4);
+        let start = T::sequence(m * (n + 3), 3);
+        let mut scratch = vec![0xffu8; gemm.scratch_bytes::<T>(3)];
+        let mut whole = start.clone();
+        let (a, b, bias) = (a.as_ptr(), b.as_ptr(), bias.as_ptr());
+        // SAFETY: everything is as large as the sizes say.
+        unsafe {
+            gemm.run(a, b, bias, whole.as_mut_ptr(), None, scratch.as_mut_ptr(), &Team::new(1));
+            for part in [1, 2, 3, 4, 7, 8, 11, m] {
+                let mut c = start.clone();
+                for (slot, first) in (0..m).step_by(part).enumerate() {
+                    let rows = first..(first + part).min(m);
+                    gemm.run_rows(rows, slot % 3, a, b, bias, c.as_mut_ptr(), scratch.as_mut_ptr());
+                }
+                assert!(c == whole, "{part} rows at a time: {gemm:?}");
+            }
+        }
+    }
+    for (sizes, accumulate) in
+        [([16, 512, 128], false), ([16, 128, 512], true), ([19, 50, 900], false), ([40, 33, 70], true)]
+    {
+        for packs in [false, true] {
+            check_rows::<f32>(sizes, 0, packs, accumulate);
+            check_rows::<f64>(sizes, 0, packs, accumulate);
+        }
+        check_rows::<f32>(sizes, 1, true, accumulate);
+    }
+}
