@@ -6,16 +6,21 @@ use crate::simd::Lanes;
 pub trait Element: Lanes + Copy + Send + Sync + PartialEq + std::fmt::Debug + 'static {
     /// Zero.
     const ZERO: Self;
+    /// Infinity.
+    const INFINITY: Self;
     /// The nearest to a number.
     fn rounded(value: f64) -> Self;
     /// The sum of two.
     fn plus(self, other: Self) -> Self;
     /// The product of two.
     fn times(self, other: Self) -> Self;
+    /// The other sign.
+    fn negated(self) -> Self;
 }
 
 impl Element for f32 {
     const ZERO: f32 = 0.0;
+    const INFINITY: f32 = f32::INFINITY;
     #[inline(always)]
     fn rounded(value: f64) -> f32 {
         value as f32
@@ -28,10 +33,15 @@ impl Element for f32 {
     fn times(self, other: f32) -> f32 {
         self * other
     }
+    #[inline(always)]
+    fn negated(self) -> f32 {
+        -self
+    }
 }
 
 impl Element for f64 {
     const ZERO: f64 = 0.0;
+    const INFINITY: f64 = f64::INFINITY;
     #[inline(always)]
     fn rounded(value: f64) -> f64 {
         value
@@ -43,6 +53,10 @@ impl Element for f64 {
     #[inline(always)]
     fn times(self, other: f64) -> f64 {
         self * other
+    }
+    #[inline(always)]
+    fn negated(self) -> f64 {
+        -self
     }
 }
 

@@ -2,11 +2,11 @@
 
 use crate::frame::{Frame, KernelFunction};
 use crate::sort::{self, SortKey};
-use gradc_kernels::{Conv, ConvForm, Element, Epilogue, EpilogueFunction, Gemm};
+use gradc_kernels::{Conv, ConvForm, Element, Epilogue, EpilogueFunction, Finish, Gemm};
 use std::sync::atomic::{AtomicI64, Ordering};
 
 /// The functions by their symbols.
-pub(crate) fn symbols() -> [(&'static str, *const u8); 13] {
+pub(crate) fn symbols() -> [(&'static str, *const u8); 17] {
     [
         ("gradc_rt_parallel", gradc_rt_parallel as *const u8),
         ("gradc_rt_gemm_f32", gradc_rt_gemm_f32 as *const u8),
@@ -17,12 +17,20 @@ pub(crate) fn symbols() -> [(&'static str, *const u8); 13] {
         ("gradc_rt_gemm_rows_f64", gradc_rt_gemm_rows_f64 as *const u8),
         ("gradc_rt_convolve_f32", gradc_rt_convolve_f32 as *const u8),
         ("gradc_rt_convolve_f64", gradc_rt_convolve_f64 as *const u8),
+        ("gradc_rt_finished_gemm_f32", gradc_rt_finished_gemm_f32 as *const u8),
+        ("gradc_rt_finished_gemm_f64", gradc_rt_finished_gemm_f64 as *const u8),
+        ("gradc_rt_finished_convolve_f32", gradc_rt_finished_convolve_f32 as *const u8),
+        ("gradc_rt_finished_convolve_f64", gradc_rt_finished_convolve_f64 as *const u8),
         ("gradc_rt_sort", gradc_rt_sort as *const u8),
         ("gradc_rt_copy", gradc_rt_copy as *const u8),
         ("gradc_rt_zero", gradc_rt_zero as *const u8),
         ("gradc_rt_tick", gradc_rt_tick as *const u8),
     ]
 }
+
+/// Words of a [`Gemm`] in a descriptor, and of a [`Conv`] with its form.
+const GEMM_WORDS: usize = 13;
+const CONV_WORDS: usize = 25;
 
 /// A table of buffers that several threads read.
 #[derive(Clone, Copy)]
@@ -67,7 +75,29 @@ unsafe extern "C" fn gradc_rt_parallel(
 
 /// A compiled epilogue with the table of its buffers, if there is one.
 fn epilogue<T>(function: Option<EpilogueFunction<T>>, environment: *const *mut u8) -> Option<Epilogue<T>> {
-    function.map(|function| Epilogue { function, environment })
+    function.map(|function| Epilogue { function, environment, finish: None })
+}
+
+/// A compiled epilogue that is also said in the four words at `finish`: the positions in the table of what is
+/// subtracted from and added to rows, or -1, and the bits of the bounds as `f64`.
+///
+/// # Safety
+/// The words and the table must be readable, and hold numbers for all rows at these positions.
+unsafe fn finished<T: Element>(
+    function: Option<EpilogueFunction<T>>,
+    environment: *const *mut u8,
+    finish: *const i64,
+) -> Option<Epilogue<T>> {
+    // SAFETY: the caller's promise.
+    let word = |index: usize| unsafe { *finish.add(index) };
+    let numbers = |index: usize| match word(index) {
+        -1 => std::ptr::null(),
+        // SAFETY: the caller's promise.
+        position => unsafe { (*environment.offset(position as isize)).cast_const().cast::<T>() },
+    };
+    let bound = |index: usize| T::rounded(f64::from_bits(word(index) as u64));
+    let finish = Finish { minus: numbers(0), plus: numbers(1), low: bound(2), high: bound(3) };
+    function.map(|function| Epilogue { function, environment, finish: Some(finish) })
 }
 
 /// # Safety
@@ -152,7 +182,7 @@ unsafe fn conv<T: Element>(
 
 /// Defines the functions of one element type.
 macro_rules! products {
-    ($float:ty, $gemm:ident, $packed:ident, $rows:ident, $conv:ident) => {
+    ($float:ty, $gemm:ident, $packed:ident, $rows:ident, $conv:ident, $finished_gemm:ident, $finished_conv:ident) => {
         /// Some rows, on this thread; the descriptor ends with whether B is packed.
         ///
         /// # Safety
@@ -237,11 +267,73 @@ macro_rules! products {
                 conv(frame, descriptor, [first, second], result, scratch, epilogue(function, environment));
             }
         }
+
+        /// With an epilogue that is also said in words; the descriptor goes on with whether B is packed, and these.
+        ///
+        /// # Safety
+        /// As [`gemm`].
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $finished_gemm(
+            frame: *const Frame,
+            descriptor: *const i64,
+            a: *const $float,
+            b: *const $float,
+            c: *mut $float,
+            scratch: *mut u8,
+            function: Option<EpilogueFunction<$float>>,
+            environment: *const *mut u8,
+            bias: *const $float,
+        ) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let packed = *descriptor.add(GEMM_WORDS) != 0;
+                let epilogue = finished(function, environment, descriptor.add(GEMM_WORDS + 1));
+                gemm(frame, descriptor, [a, b, bias], packed, c, scratch, epilogue);
+            }
+        }
+
+        /// With an epilogue that is also said in words, with which the descriptor ends.
+        ///
+        /// # Safety
+        /// As [`conv`].
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $finished_conv(
+            frame: *const Frame,
+            descriptor: *const i64,
+            first: *const $float,
+            second: *const $float,
+            result: *mut $float,
+            scratch: *mut u8,
+            function: Option<EpilogueFunction<$float>>,
+            environment: *const *mut u8,
+        ) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let epilogue = finished(function, environment, descriptor.add(CONV_WORDS));
+                conv(frame, descriptor, [first, second], result, scratch, epilogue);
+            }
+        }
     };
 }
 
-products!(f32, gradc_rt_gemm_f32, gradc_rt_packed_gemm_f32, gradc_rt_gemm_rows_f32, gradc_rt_convolve_f32);
-products!(f64, gradc_rt_gemm_f64, gradc_rt_packed_gemm_f64, gradc_rt_gemm_rows_f64, gradc_rt_convolve_f64);
+products!(
+    f32,
+    gradc_rt_gemm_f32,
+    gradc_rt_packed_gemm_f32,
+    gradc_rt_gemm_rows_f32,
+    gradc_rt_convolve_f32,
+    gradc_rt_finished_gemm_f32,
+    gradc_rt_finished_convolve_f32
+);
+products!(
+    f64,
+    gradc_rt_gemm_f64,
+    gradc_rt_packed_gemm_f64,
+    gradc_rt_gemm_rows_f64,
+    gradc_rt_convolve_f64,
+    gradc_rt_finished_gemm_f64,
+    gradc_rt_finished_convolve_f64
+);
 
 /// # Safety
 /// Called by entry functions only: the descriptor holds the key's code, lines, length and direction.

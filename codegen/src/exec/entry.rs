@@ -5,6 +5,7 @@
 
 use super::CompileOptions;
 use super::facts::{can_fail, grain, sort_key, widest};
+use super::finish::Finish;
 use crate::program::{Epilogue, LoopId, Origins, Place, Program, Step};
 use cranelift_codegen::ir::{
     AbiParam, Block, BlockArg, Function, InstBuilder, MemFlagsData, Signature, StackSlotData, StackSlotKind,
@@ -15,7 +16,7 @@ use cranelift_module::{DataDescription, FuncId, Linkage, Module, ModuleError};
 use std::collections::HashMap;
 
 /// The symbols of the run-time functions that an entry function calls.
-pub(super) const SYMBOLS: [&str; 13] = [
+pub(super) const SYMBOLS: [&str; 17] = [
     "gradc_rt_parallel",
     "gradc_rt_tick",
     "gradc_rt_gemm_f32",
@@ -26,6 +27,10 @@ pub(super) const SYMBOLS: [&str; 13] = [
     "gradc_rt_gemm_rows_f64",
     "gradc_rt_convolve_f32",
     "gradc_rt_convolve_f64",
+    "gradc_rt_finished_gemm_f32",
+    "gradc_rt_finished_gemm_f64",
+    "gradc_rt_finished_convolve_f32",
+    "gradc_rt_finished_convolve_f64",
     "gradc_rt_sort",
     "gradc_rt_copy",
     "gradc_rt_zero",
@@ -199,9 +204,12 @@ impl<M: Module> Entry<'_, M> {
             Step::Kernel { kernel, arguments, cost } => self.kernel(*kernel, arguments, *cost),
             Step::Gemm { gemm, double, places, bias, epilogue } => {
                 let part = self.rows;
+                let finish = self.finish(epilogue.as_ref(), &places[2]);
                 let name = match (gemm.b_packed, *double) {
                     (_, false) if part.is_some() => "gradc_rt_gemm_rows_f32",
                     (_, true) if part.is_some() => "gradc_rt_gemm_rows_f64",
+                    (_, false) if finish.is_some() => "gradc_rt_finished_gemm_f32",
+                    (_, true) if finish.is_some() => "gradc_rt_finished_gemm_f64",
                     (false, false) => "gradc_rt_gemm_f32",
                     (false, true) => "gradc_rt_gemm_f64",
                     (true, false) => "gradc_rt_packed_gemm_f32",
@@ -218,22 +226,32 @@ impl<M: Module> Entry<'_, M> {
                     None => self.builder.ins().iconst(types::I64, 0),
                 };
                 let mut words = words.concat();
+                if part.is_some() || finish.is_some() {
+                    words.push(i64::from(gemm.b_packed));
+                }
                 let Some(Rows { all, begin, end }) = part else {
+                    words.extend(finish.iter().flat_map(Finish::words));
                     return self.product(name, words, places, epilogue.as_ref(), &[bias]);
                 };
-                words.push(i64::from(gemm.b_packed));
                 let grain = self.rows_of_a_task(all);
                 let grain = self.builder.ins().iconst(types::I64, grain);
                 let slot = self.builder.ins().udiv(begin, grain);
                 self.described(name, words, places, &[bias, begin, end, slot])
             }
             Step::Conv { conv, form, double, places, epilogue } => {
-                let name = if *double { "gradc_rt_convolve_f64" } else { "gradc_rt_convolve_f32" };
+                let finish = self.finish(epilogue.as_ref(), &places[2]);
+                let name = match (finish.is_some(), *double) {
+                    (false, false) => "gradc_rt_convolve_f32",
+                    (false, true) => "gradc_rt_convolve_f64",
+                    (true, false) => "gradc_rt_finished_convolve_f32",
+                    (true, true) => "gradc_rt_finished_convolve_f64",
+                };
                 let sizes = [conv.batch, conv.groups, conv.in_channels, conv.out_channels];
                 let spatial = [conv.input, conv.kernel, conv.output, conv.stride, conv.dilation].concat();
                 let mut words: Vec<i64> = sizes.iter().chain(&spatial).map(|&word| word as i64).collect();
                 words.extend(conv.pad_low.map(|word| word as i64));
                 words.extend([*form as i64, i64::from(conv.loose), i64::from(conv.packed)]);
+                words.extend(finish.iter().flat_map(Finish::words));
                 self.product(name, words, places, epilogue.as_ref(), &[])
             }
             Step::ArgSort { dtype, lines, length, descending, places } => {
@@ -317,6 +335,13 @@ impl<M: Module> Entry<'_, M> {
             self.builder.switch_to_block(next);
         }
         Ok(())
+    }
+
+    /// What the kernel of a product can do itself, before it stores its result, instead of calling the epilogue.
+    fn finish(&self, epilogue: Option<&Epilogue>, result: &Place) -> Option<Finish> {
+        let Epilogue { kernel, arguments } = epilogue?;
+        let finish = Finish::of(&self.program.kernels[*kernel])?;
+        (arguments[finish.target.0 as usize] == *result).then_some(finish)
     }
 
     /// The address of a table of these places' addresses, up to the next such table.

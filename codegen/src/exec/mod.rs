@@ -2,6 +2,7 @@
 
 mod entry;
 mod facts;
+mod finish;
 mod machine;
 mod object;
 

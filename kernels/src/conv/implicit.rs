@@ -368,6 +368,7 @@ impl<T: Element> Implicit<'_, T> {
                 a_row,
                 a_column,
                 pack_a: false,
+                a_is_far: true,
                 b: &patches,
                 reading: Reading::Packed,
                 streams: false,

@@ -307,6 +307,7 @@ impl<T: Element> Kernel<T> for Multiply<'_, T> {
                                 tail: V::LANES,
                                 accumulate,
                                 bias: std::ptr::null(),
+                                finish: None,
                                 ahead: Ahead::NOTHING,
                             };
                             V::TILES[height - 1][vectors - 1](&tile);

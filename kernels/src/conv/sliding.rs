@@ -3,16 +3,13 @@
 
 use super::Conv;
 use crate::element::Shared;
+use crate::gemm::finish::{bounded, shifted};
 use crate::gemm::part_of;
 use crate::simd::{Kernel, Vector};
 use crate::{ConvForm, Element, Epilogue, Team, Tier};
 
 /// Multiplications worth a thread of their own.
 const CHUNK_WORK: usize = 100_000;
-/// Rows of a result that are computed together.
-const ROWS: usize = 4;
-/// Lines of an image that these read at most.
-const LINES: usize = 2 * (ROWS - 1) + 3;
 /// Elements of a result that the epilogue sees at a time, or a little more.
 const EPILOGUE_ELEMENTS: usize = 2048;
 
@@ -109,58 +106,95 @@ impl<T: Element> Sliding<'_, T> {
         }
     }
 
-    /// The lines that the windows of rows `row..row + R` read; zeros for those outside of the image.
+    /// A line of an image, counted from the first window's; zeros outside of the image.
     #[inline(always)]
-    unsafe fn lines(&self, image: *const T, row: usize) -> [*const T; LINES] {
-        let Problem { source: [height, width], stride, pad: [top, _], .. } = self.problem;
-        std::array::from_fn(|line| {
-            let at = (row * stride + line) as isize - top;
-            if at >= 0 && (at as usize) < height {
-                // SAFETY: the line is in the image.
-                unsafe { image.add(at as usize * width) }
-            } else {
-                self.zeros.cast_const()
-            }
-        })
+    unsafe fn line(&self, image: *const T, line: usize) -> *const T {
+        let Problem { source: [height, width], pad: [top, _], .. } = self.problem;
+        let at = line as isize - top;
+        if at >= 0 && (at as usize) < height {
+            // SAFETY: the line is in the image.
+            unsafe { image.add(at as usize * width) }
+        } else {
+            self.zeros.cast_const()
+        }
     }
 
-    /// Calls `task` with what loads the elements of a line that the lanes from column `column` on read through one
-    /// of the three columns of the kernel.
+    /// What the lanes from column `column` on read of a line through the three columns of the kernel. `CENTERED` says that
+    /// the first column of the image is in the middle of the first window: then every element is loaded once.
     #[inline(always)]
-    unsafe fn at_column<V: Vector<Item = T>, const S: usize>(&self, column: usize, task: impl Columns<V>) {
+    unsafe fn taps<V: Vector<Item = T>, const S: usize, const CENTERED: bool>(
+        &self,
+        line: *const T,
+        column: usize,
+    ) -> [V; 3] {
         let (width, left) = (self.problem.source[1], self.problem.pad[1]);
         let at = (column * S) as isize - left;
-        let reach = S * (V::LANES - 1) + 1;
-        if at >= 0 && at as usize + 2 + reach <= width {
-            task.run(|line: *const T, tap: usize| {
-                let from = line.wrapping_offset(at + tap as isize);
-                // SAFETY: all lanes are in the line.
-                unsafe { if S == 1 { V::load(from) } else { V::load_even(from) } }
-            });
-        } else {
-            let inside: [(usize, usize); 3] = std::array::from_fn(|tap| {
-                let at = at + tap as isize;
-                let end = (width as isize - at).clamp(0, reach as isize) as usize;
-                (((-at).clamp(0, reach as isize) as usize).min(end), end)
-            });
-            task.run(|line: *const T, tap: usize| {
-                let (from, (first, end)) = (line.wrapping_offset(at + tap as isize), inside[tap]);
-                // SAFETY: the lanes that are read are in the line.
-                unsafe {
-                    if S == 1 {
-                        V::load_between(from, first, end)
-                    } else {
-                        V::load_even_between(from, first, end)
-                    }
+        // SAFETY: what is loaded is in the line.
+        unsafe {
+            if CENTERED {
+                let start = column * S;
+                let before = if start == 0 { T::ZERO } else { *line.add(start - 1) };
+                let from = line.add(start);
+                let within = start + V::LANES <= width;
+                let low = if within { V::load(from) } else { V::load_masked(from, V::mask(width - start)) };
+                if S == 1 {
+                    let after = if start + V::LANES < width { *from.add(V::LANES) } else { T::ZERO };
+                    return [low.preceded_by(before), low, low.followed_by(after)];
                 }
-            });
+                let more = (width.saturating_sub(start + V::LANES)).min(V::LANES);
+                let next = from.wrapping_add(V::LANES);
+                let high = if more == V::LANES { V::load(next) } else { V::load_masked(next, V::mask(more)) };
+                let odd = V::odd(low, high);
+                return [odd.preceded_by(before), V::even(low, high), odd];
+            }
+            let reach = (S * (V::LANES - 1) + 1) as isize;
+            let tap = |tap: isize| {
+                let at = at + tap;
+                let end = (width as isize - at).clamp(0, reach);
+                let first = (-at).clamp(0, reach).min(end) as usize;
+                let from = line.wrapping_offset(at);
+                if S == 1 {
+                    V::load_between(from, first, end as usize)
+                } else {
+                    V::load_even_between(from, first, end as usize)
+                }
+            };
+            [tap(0), tap(1), tap(2)]
+        }
+    }
+
+    /// Calls `task` with the row and what its lanes from `column` on read through the kernel, for each of some rows.
+    #[inline(always)]
+    unsafe fn rows<V: Vector<Item = T>, const S: usize, const CENTERED: bool>(
+        &self,
+        image: *const T,
+        rows: std::ops::Range<usize>,
+        column: usize,
+        mut task: impl Task<V>,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut window = [[V::zero(); 3]; 3];
+            for line in 0..3 - S {
+                let from = self.line(image, rows.start * S + line);
+                window[line + S] = self.taps::<V, S, CENTERED>(from, column);
+            }
+            for row in rows {
+                for line in 0..3 - S {
+                    window[line] = window[line + S];
+                }
+                for (line, taps) in window.iter_mut().enumerate().skip(3 - S) {
+                    *taps = self.taps::<V, S, CENTERED>(self.line(image, row * S + line), column);
+                }
+                task.run(row, &window);
+            }
         }
     }
 }
 
-/// What is done at a column, given what loads elements; a closure that is generic in its argument.
-trait Columns<V: Vector> {
-    fn run(self, load: impl Fn(*const V::Item, usize) -> V);
+/// What is done with the elements that the lanes of a row read; a closure that is always inlined.
+trait Task<V: Vector> {
+    unsafe fn run(&mut self, row: usize, window: &[[V; 3]; 3]);
 }
 
 /// The weighted sums of all windows of some channels.
@@ -172,11 +206,26 @@ struct Slide<'a, T> {
 impl<T: Element> Kernel<T> for Slide<'_, T> {
     #[inline(always)]
     unsafe fn call<V: Vector<Item = T>>(self) {
-        let Problem { channels, source, other: [height, width], stride, .. } = self.job.problem;
+        // SAFETY: the caller's promise.
+        unsafe {
+            match (self.job.problem.stride, self.job.problem.pad[1]) {
+                (1, 1) => self.all::<V, 1, true>(),
+                (1, _) => self.all::<V, 1, false>(),
+                (_, 1) => self.all::<V, 2, true>(),
+                (_, _) => self.all::<V, 2, false>(),
+            }
+        }
+    }
+}
+
+impl<T: Element> Slide<'_, T> {
+    #[inline(always)]
+    unsafe fn all<V: Vector<Item = T>, const S: usize, const CENTERED: bool>(&self) {
+        let Problem { channels, source, other: [height, width], .. } = self.job.problem;
         let area = height * width;
         let flip = self.job.problem.form == ConvForm::InputGradient;
-        // Rows between two calls of the epilogue.
-        let rows = (EPILOGUE_ELEMENTS / width).next_multiple_of(ROWS).max(ROWS);
+        // Rows between two calls of the epilogue: few enough for their lines to be in the cache for the next column.
+        let rows = EPILOGUE_ELEMENTS.div_ceil(width);
         // SAFETY: the caller's promise.
         unsafe {
             for number in self.range.clone() {
@@ -184,26 +233,19 @@ impl<T: Element> Kernel<T> for Slide<'_, T> {
                 let weights = self.job.second.add(number % channels * 9);
                 let weights: [V; 9] =
                     std::array::from_fn(|tap| V::splat(*weights.add(if flip { 8 - tap } else { tap })));
+                let last = self.last::<V>(number % channels);
                 let target = self.job.result.add(number * area);
-                let mut row = 0;
-                while row < height {
-                    let end = (row + rows).min(height);
-                    let begin = row;
-                    while row < end {
-                        let many = (end - row).min(ROWS);
-                        let lines = self.job.lines(image, row);
-                        let to = target.add(row * width);
-                        match (stride, many) {
-                            (1, 4) => self.rows::<V, 1, 4>(&lines, &weights, to),
-                            (1, 3) => self.rows::<V, 1, 3>(&lines, &weights, to),
-                            (1, 2) => self.rows::<V, 1, 2>(&lines, &weights, to),
-                            (1, _) => self.rows::<V, 1, 1>(&lines, &weights, to),
-                            (_, 4) => self.rows::<V, 2, 4>(&lines, &weights, to),
-                            (_, 3) => self.rows::<V, 2, 3>(&lines, &weights, to),
-                            (_, 2) => self.rows::<V, 2, 2>(&lines, &weights, to),
-                            (_, _) => self.rows::<V, 2, 1>(&lines, &weights, to),
-                        }
-                        row += many;
+                for begin in (0..height).step_by(rows) {
+                    let end = (begin + rows).min(height);
+                    let mut column = 0;
+                    while column < width {
+                        // The last vector may overlap the one before.
+                        let first =
+                            if column + V::LANES > width { width.saturating_sub(V::LANES) } else { column };
+                        let count = (width - first).min(V::LANES);
+                        let sum = Sum { weights: &weights, last, to: target.add(first), width, count };
+                        self.job.rows::<V, S, CENTERED>(image, begin..end, first, sum);
+                        column = first + V::LANES;
                     }
                     if area > EPILOGUE_ELEMENTS {
                         self.finish(number, 1, begin * width, (end - begin) * width);
@@ -215,13 +257,11 @@ impl<T: Element> Kernel<T> for Slide<'_, T> {
             }
         }
     }
-}
 
-impl<T: Element> Slide<'_, T> {
     /// Calls the epilogue on columns of some channels.
     #[inline(always)]
     unsafe fn finish(&self, number: usize, count: usize, column: usize, columns: usize) {
-        let Some(epilogue) = self.job.epilogue else { return };
+        let Some(epilogue) = self.job.epilogue.filter(|epilogue| epilogue.finish.is_none()) else { return };
         let (area, channels) = (self.job.problem.area(), self.job.problem.channels);
         let (image, channel) = (number / channels, number % channels);
         // SAFETY: these elements are final.
@@ -231,60 +271,51 @@ impl<T: Element> Slide<'_, T> {
         }
     }
 
-    /// `R` rows of the result.
+    /// What is done with the sums of a channel before they are stored.
     #[inline(always)]
-    unsafe fn rows<V: Vector<Item = T>, const S: usize, const R: usize>(
-        &self,
-        lines: &[*const T; LINES],
-        weights: &[V; 9],
-        to: *mut T,
-    ) {
-        let width = self.job.problem.other[1];
-        let mut column = 0;
-        while column < width {
-            // The last vector may overlap the one before.
-            let first = if column + V::LANES > width { width.saturating_sub(V::LANES) } else { column };
-            // SAFETY: the caller's promise.
-            unsafe {
-                let to = to.add(first);
-                let count = (width - first).min(V::LANES);
-                self.job.at_column::<V, S>(first, Sum::<V, S, R> { lines, weights, to, width, count });
-            }
-            column = first + V::LANES;
+    unsafe fn last<V: Vector<Item = T>>(&self, channel: usize) -> Last<V> {
+        let finish = self.job.epilogue.as_ref()?.finish.as_ref()?;
+        // SAFETY: the epilogue's numbers are as many as channels.
+        unsafe {
+            let bounds = if finish.is_bounded() { Some(finish.bounds::<V>()) } else { None };
+            Some((finish.shifts::<V>(channel), bounds))
         }
     }
 }
 
-/// `R` rows of a result at one column.
-struct Sum<'a, V: Vector, const S: usize, const R: usize> {
-    lines: &'a [*const V::Item; LINES],
+/// The shifts of a channel, and the bounds.
+type Last<V> = Option<([V; 2], Option<[V; 2]>)>;
+
+/// Rows of a result at one column.
+struct Sum<'a, V: Vector> {
     weights: &'a [V; 9],
+    last: Last<V>,
     to: *mut V::Item,
     width: usize,
     count: usize,
 }
 
-impl<V: Vector, const S: usize, const R: usize> Columns<V> for Sum<'_, V, S, R> {
+impl<V: Vector> Task<V> for Sum<'_, V> {
     #[inline(always)]
-    fn run(self, load: impl Fn(*const V::Item, usize) -> V) {
+    unsafe fn run(&mut self, row: usize, window: &[[V; 3]; 3]) {
         // SAFETY: whoever made this promised that the rows are within the result.
         unsafe {
-            let mut sums = [V::zero(); R];
-            for (number, &line) in self.lines.iter().enumerate().take((R - 1) * S + 3) {
-                for tap in 0..3 {
-                    let elements = load(line, tap);
-                    for (row, sum) in sums.iter_mut().enumerate() {
-                        if number >= row * S && number - row * S < 3 {
-                            let weight = self.weights[3 * (number - row * S) + tap];
-                            *sum = weight.multiply_add(elements, *sum);
-                        }
-                    }
+            // Lines are summed apart: what has to wait for what is a third as long.
+            let mut sums = [V::zero(); 3];
+            for ((sum, weights), line) in sums.iter_mut().zip(self.weights.as_chunks::<3>().0).zip(window) {
+                for (weight, &elements) in weights.iter().zip(line) {
+                    *sum = weight.multiply_add(elements, *sum);
                 }
             }
-            for (row, sum) in sums.into_iter().enumerate() {
-                let to = self.to.add(row * self.width);
-                if self.count == V::LANES { sum.store(to) } else { sum.store_masked(to, V::mask(self.count)) }
+            let mut sum = sums[0].add(sums[1]).add(sums[2]);
+            if let Some((shifts, bounds)) = self.last {
+                sum = shifted(sum, shifts);
+                if let Some(bounds) = bounds {
+                    sum = bounded(sum, bounds);
+                }
             }
+            let to = self.to.add(row * self.width);
+            if self.count == V::LANES { sum.store(to) } else { sum.store_masked(to, V::mask(self.count)) }
         }
     }
 }
@@ -298,7 +329,23 @@ struct Correlate<'a, T> {
 impl<T: Element> Kernel<T> for Correlate<'_, T> {
     #[inline(always)]
     unsafe fn call<V: Vector<Item = T>>(self) {
-        let Problem { batch, channels, source, other: [height, width], stride, .. } = self.job.problem;
+        // SAFETY: the caller's promise.
+        unsafe {
+            match (self.job.problem.stride, self.job.problem.pad[1]) {
+                (1, 1) => self.all::<V, 1, true>(),
+                (1, _) => self.all::<V, 1, false>(),
+                (_, 1) => self.all::<V, 2, true>(),
+                (_, _) => self.all::<V, 2, false>(),
+            }
+        }
+    }
+}
+
+impl<T: Element> Correlate<'_, T> {
+    #[inline(always)]
+    unsafe fn all<V: Vector<Item = T>, const S: usize, const CENTERED: bool>(&self) {
+        let Problem { batch, channels, source, other: [height, width], .. } = self.job.problem;
+        let rows = EPILOGUE_ELEMENTS.div_ceil(width);
         // SAFETY: the caller's promise.
         unsafe {
             for channel in self.range.clone() {
@@ -306,18 +353,14 @@ impl<T: Element> Kernel<T> for Correlate<'_, T> {
                 for number in (0..batch).map(|image| image * channels + channel) {
                     let image = self.job.first.add(number * source[0] * source[1]);
                     let cotangent = self.job.second.add(number * height * width);
-                    let mut row = 0;
-                    while row < height {
-                        let many = if height - row < ROWS { 1 } else { ROWS };
-                        let lines = self.job.lines(image, row);
-                        let from = cotangent.add(row * width);
-                        match (stride, many) {
-                            (1, 1) => self.rows::<V, 1, 1>(&lines, from, &mut sums),
-                            (1, _) => self.rows::<V, 1, ROWS>(&lines, from, &mut sums),
-                            (_, 1) => self.rows::<V, 2, 1>(&lines, from, &mut sums),
-                            (_, _) => self.rows::<V, 2, ROWS>(&lines, from, &mut sums),
+                    for begin in (0..height).step_by(rows) {
+                        let end = (begin + rows).min(height);
+                        for column in (0..width).step_by(V::LANES) {
+                            let count = (width - column).min(V::LANES);
+                            let from = cotangent.add(column);
+                            let products = Products { from, width, count, sums: &mut sums };
+                            self.job.rows::<V, S, CENTERED>(image, begin..end, column, products);
                         }
-                        row += many;
                     }
                 }
                 for (tap, sum) in sums.into_iter().enumerate() {
@@ -333,56 +376,24 @@ impl<T: Element> Kernel<T> for Correlate<'_, T> {
     }
 }
 
-impl<T: Element> Correlate<'_, T> {
-    #[inline(always)]
-    unsafe fn rows<V: Vector<Item = T>, const S: usize, const R: usize>(
-        &self,
-        lines: &[*const T; LINES],
-        from: *const T,
-        sums: &mut [V; 9],
-    ) {
-        let width = self.job.problem.other[1];
-        for column in (0..width).step_by(V::LANES) {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let count = (width - column).min(V::LANES);
-                let from = from.add(column);
-                self.job.at_column::<V, S>(column, Products::<V, S, R> { lines, from, width, count, sums });
-            }
-        }
-    }
-}
-
-/// The products of `R` rows of cotangents at one column, added to the sums.
-struct Products<'a, V: Vector, const S: usize, const R: usize> {
-    lines: &'a [*const V::Item; LINES],
+/// The products of rows of cotangents at one column, added to the sums.
+struct Products<'a, V: Vector> {
     from: *const V::Item,
     width: usize,
     count: usize,
     sums: &'a mut [V; 9],
 }
 
-impl<V: Vector, const S: usize, const R: usize> Columns<V> for Products<'_, V, S, R> {
+impl<V: Vector> Task<V> for Products<'_, V> {
     #[inline(always)]
-    fn run(self, load: impl Fn(*const V::Item, usize) -> V) {
+    unsafe fn run(&mut self, row: usize, window: &[[V; 3]; 3]) {
         // SAFETY: whoever made this promised that the rows are within the cotangent.
         unsafe {
+            let from = self.from.add(row * self.width);
             let whole = self.count == V::LANES;
-            let mask = V::mask(self.count);
-            let cotangents: [V; R] = std::array::from_fn(|row| {
-                let from = self.from.add(row * self.width);
-                if whole { V::load(from) } else { V::load_masked(from, mask) }
-            });
-            for (number, &line) in self.lines.iter().enumerate().take((R - 1) * S + 3) {
-                for tap in 0..3 {
-                    let elements = load(line, tap);
-                    for (row, cotangent) in cotangents.into_iter().enumerate() {
-                        if number >= row * S && number - row * S < 3 {
-                            let sum = &mut self.sums[3 * (number - row * S) + tap];
-                            *sum = elements.multiply_add(cotangent, *sum);
-                        }
-                    }
-                }
+            let factor = if whole { V::load(from) } else { V::load_masked(from, V::mask(self.count)) };
+            for (sum, &elements) in self.sums.iter_mut().zip(window.as_flattened()) {
+                *sum = factor.multiply_add(elements, *sum);
             }
         }
     }

@@ -78,7 +78,8 @@ fn check<T: Numbers>(conv: &Conv, tier: Tier, team: &Team, tiled: bool) {
         let guard = result[c..].to_vec();
         let bytes = conv.scratch_bytes::<T>(form, team.threads());
         let mut scratch = vec![0xffu8; bytes + 64];
-        let epilogue = Epilogue { function: negate_and_add_place::<T>, environment: std::ptr::null() };
+        let epilogue =
+            Epilogue { function: negate_and_add_place::<T>, environment: std::ptr::null(), finish: None };
         unsafe {
             let (x, y, z) = (first.as_ptr(), second.as_ptr(), result.as_mut_ptr());
             conv.run_tier(tier, form, x, y, z, tiled.then_some(epilogue), scratch.as_mut_ptr(), team);

@@ -195,6 +195,7 @@ impl<T: Element> Weights<'_, T> {
                     a_row: k as isize,
                     a_column: 1,
                     pack_a: false,
+                    a_is_far: false,
                     b: &Transposed(patches),
                     reading: Reading::Packed,
                     streams: false,

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::ptr::null;
 
+use super::finish::Finish;
 use super::pack::{Panels, panel};
 use super::tile::{Ahead, Tile, dots};
 use crate::simd::{Kernel, Vector};
@@ -63,6 +64,8 @@ pub struct Block<'a, T, P> {
     pub a_column: isize,
     /// Whether to pack A.
     pub pack_a: bool,
+    /// Whether A, rather than B, has to be brought from memory.
+    pub a_is_far: bool,
     /// B.
     pub b: &'a P,
     /// What to do with B.
@@ -119,8 +122,21 @@ impl<T: Element, P: Panels<T>> Kernel<T> for &Block<'_, T, P> {
 impl<'a, T, P> Block<'a, T, P> {
     /// The same block with another B.
     pub fn reading<Q>(self, b: &'a Q, reading: Reading) -> Block<'a, T, Q> {
-        let Block { rows, columns, k, a, a_row, a_column, pack_a, streams, ends_in_dots, c, c_row, .. } =
-            self;
+        let Block {
+            rows,
+            columns,
+            k,
+            a,
+            a_row,
+            a_column,
+            pack_a,
+            a_is_far,
+            streams,
+            ends_in_dots,
+            c,
+            c_row,
+            ..
+        } = self;
         let Block { accumulate, bias, epilogue, place, scratch, .. } = self;
         Block {
             rows,
@@ -130,6 +146,7 @@ impl<'a, T, P> Block<'a, T, P> {
             a_row,
             a_column,
             pack_a,
+            a_is_far,
             b,
             reading,
             streams,
@@ -279,6 +296,13 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
         }
     }
 
+    /// What is done with a tile's elements at last, from this row of the block on.
+    #[inline(always)]
+    fn finish(&self, row: usize) -> Option<Finish<T>> {
+        let finish = self.epilogue.as_ref()?.finish.as_ref()?;
+        Some(finish.from_row(self.place.1 + row))
+    }
+
     /// What the panel after the one that ends at a column reads.
     #[inline(always)]
     fn ahead<V: Vector<Item = T>>(&self, first: usize, k: usize, column: usize) -> Ahead<T> {
@@ -290,6 +314,16 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
         } else {
             Ahead::NOTHING
         }
+    }
+
+    /// What the next tile reads of A.
+    #[inline(always)]
+    unsafe fn rows_ahead(&self, rows: Range<usize>, height: usize, first: usize, k: usize) -> Ahead<T> {
+        if rows.is_empty() {
+            return Ahead::NOTHING;
+        }
+        // SAFETY: the row is a row of A.
+        unsafe { Ahead::new(self.a_at(rows.start, first), k, self.a_row, height.min(rows.len())) }
     }
 
     #[inline(always)]
@@ -319,6 +353,9 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
             let in_place = self.b.in_place(first, column).unwrap_or((packed, 0));
             let ahead = self.ahead::<V>(first, k, column + width);
             let tiles = rows.div_ceil(V::ROWS);
+            // The first panel is the first to read A.
+            let comes_from_afar =
+                self.a_is_far && column == self.columns.start && self.a_column == 1 && !self.pack_a;
             let mut pending = row;
             for (number, (start, height)) in balanced(row..row + rows, V::ROWS).enumerate() {
                 let own = self.reading.is_in_place();
@@ -345,11 +382,17 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
                     tail: width - (vectors - 1) * V::LANES,
                     accumulate: self.accumulate || first > 0,
                     bias: if first == 0 && !self.bias.is_null() { self.bias.add(column) } else { null() },
-                    ahead: ahead.part(tiles, number),
+                    finish: if first + k == self.k { self.finish(start) } else { None },
+                    ahead: if comes_from_afar {
+                        self.rows_ahead(start + height..row + rows, height, first, k)
+                    } else {
+                        ahead.part(tiles, number)
+                    },
                 };
                 V::TILES[height - 1][vectors - 1](&tile);
                 if first + k == self.k
                     && let Some(epilogue) = self.epilogue
+                    && epilogue.finish.is_none()
                 {
                     let done = start + height;
                     if done - pending > EPILOGUE_ROWS - V::ROWS || done == row + rows {

@@ -2,6 +2,7 @@
 
 pub(crate) mod block;
 mod dots;
+pub(crate) mod finish;
 pub(crate) mod pack;
 mod packed;
 mod plan;
@@ -15,6 +16,7 @@ use crate::element::Shared;
 use crate::{Element, Team, Tier};
 use block::{Block, Reading};
 use dots::Dots;
+pub use finish::Finish;
 use pack::{Panels, Strided};
 use packed::Packed;
 use plan::{Method, Plan};
@@ -38,12 +40,14 @@ pub type EpilogueFunction<T> = unsafe extern "C" fn(
 /// several threads at once; their shapes are unspecified. The function may change the tile, and nothing else of
 /// the result.
 #[derive(Clone, Copy)]
-#[repr(C)]
 pub struct Epilogue<T> {
     /// The function; it must not unwind.
     pub function: EpilogueFunction<T>,
     /// Passed on to the function.
     pub environment: *const *mut u8,
+    /// The same in other words, where that is possible: kernels call the function or do this, on each element one of
+    /// the two.
+    pub finish: Option<Finish<T>>,
 }
 
 // SAFETY: the environment is only passed on; whoever provides the function vouches for calls from any thread.
@@ -331,6 +335,7 @@ impl<T: Element> Job<T> {
             a_row: a_strides[1],
             a_column: a_strides[2],
             pack_a,
+            a_is_far: false,
             b,
             reading,
             streams: self.plan.streams,

@@ -67,7 +67,8 @@ fn check<T: Numbers>(
     let bias = T::sequence(n, 4);
     let added = if biased { bias.as_ptr() } else { std::ptr::null() };
     let offset = 0.25f64;
-    let epilogue = Epilogue { function: twice_plus_place::<T>, environment: (&raw const offset).cast() };
+    let epilogue =
+        Epilogue { function: twice_plus_place::<T>, environment: (&raw const offset).cast(), finish: None };
     let bytes = gemm.scratch_bytes::<T>(team.threads());
     let mut scratch = vec![0xffu8; bytes + 64];
     unsafe {
@@ -242,7 +243,11 @@ fn products_with_a_packed_operand_agree_with_those_without() {
         gemm.pack(&b, &mut packed);
         let start = T::sequence(batch * c_batch_stride, 3);
         let offset = 0.25f64;
-        let epilogue = Epilogue { function: twice_plus_place::<T>, environment: (&raw const offset).cast() };
+        let epilogue = Epilogue {
+            function: twice_plus_place::<T>,
+            environment: (&raw const offset).cast(),
+            finish: None,
+        };
         let run = |gemm: &Gemm, b: &[T], threads: usize| {
             let mut c = start.clone();
             let mut scratch = vec![0xffu8; gemm.scratch_bytes::<T>(threads)];

@@ -1,5 +1,6 @@
 //! The innermost kernel of a matrix product: a tile of C in registers.
 
+use super::finish::{Finish, bounded, shifted};
 use crate::Element;
 use crate::simd::Vector;
 
@@ -33,6 +34,8 @@ pub struct Tile<T> {
     pub accumulate: bool,
     /// If not null, numbers to add to each row, one for each lane in use.
     pub bias: *const T,
+    /// What is done with the elements of C, from the first row of the tile on, before they are stored for the last time.
+    pub finish: Option<Finish<T>>,
     /// What a later tile reads, to be brought near meanwhile.
     pub ahead: Ahead<T>,
 }
@@ -114,16 +117,51 @@ pub unsafe fn compute<V: Vector, const R: usize, const N: usize>(tile: &Tile<V::
                 }
             }
         }
+        match &tile.finish {
+            None => store::<V, R, N, false, false>(tile, mask, &sums),
+            Some(finish) if finish.is_bounded() => store::<V, R, N, true, true>(tile, mask, &sums),
+            Some(_) => store::<V, R, N, true, false>(tile, mask, &sums),
+        }
+    }
+}
+
+/// Stores the sums, added to C where the tile says so, after what finishes them, if anything does.
+///
+/// # Safety
+/// As for [`compute`]; with `FINISH` the tile must have a finish.
+#[inline(always)]
+unsafe fn store<V: Vector, const R: usize, const N: usize, const FINISH: bool, const BOUNDED: bool>(
+    tile: &Tile<V::Item>,
+    mask: V::Mask,
+    sums: &[[V; N]; R],
+) {
+    let whole = tile.tail == V::LANES;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let bounds = match &tile.finish {
+            Some(finish) if BOUNDED => finish.bounds::<V>(),
+            _ => [V::zero(); 2],
+        };
         for (i, row) in sums.iter().enumerate() {
             let c = tile.c.add(i * tile.c_row);
+            let shifts = match &tile.finish {
+                Some(finish) if FINISH => finish.shifts::<V>(i),
+                _ => [V::zero(); 2],
+            };
             for (j, &sum) in row.iter().enumerate() {
                 let c = c.add(j * V::LANES);
-                if whole || j + 1 < N {
-                    if tile.accumulate { sum.add(V::load(c)) } else { sum }.store(c);
-                } else {
-                    if tile.accumulate { sum.add(V::load_masked(c, mask)) } else { sum }
-                        .store_masked(c, mask);
+                let part = !whole && j + 1 == N;
+                let mut sum = sum;
+                if tile.accumulate {
+                    sum = sum.add(if part { V::load_masked(c, mask) } else { V::load(c) });
                 }
+                if FINISH {
+                    sum = shifted(sum, shifts);
+                }
+                if BOUNDED {
+                    sum = bounded(sum, bounds);
+                }
+                if part { sum.store_masked(c, mask) } else { sum.store(c) }
             }
         }
     }

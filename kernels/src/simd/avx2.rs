@@ -38,7 +38,8 @@ static WORDS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 
 
 macro_rules! vector {
     ($name:ident, $item:ty, $lanes:literal, $zero:ident, $splat:ident, $load:ident, $store:ident,
-     $maskload:ident, $maskstore:ident, $fma:ident, $add:ident, $sum:ident, $even:ident) => {
+     $maskload:ident, $maskstore:ident, $fma:ident, $add:ident, $sub:ident, $compare:ident, $blend:ident,
+     $sum:ident, $even:ident, $odd:ident, $preceded:ident, $followed:ident) => {
         impl Vector for $name {
             type Item = $item;
             type Mask = __m256i;
@@ -92,6 +93,18 @@ macro_rules! vector {
                 unsafe { $name($add(self.0, other.0)) }
             }
             #[inline(always)]
+            unsafe fn subtract(self, other: Self) -> Self {
+                unsafe { $name($sub(self.0, other.0)) }
+            }
+            #[inline(always)]
+            unsafe fn at_least(self, bound: Self) -> Self {
+                unsafe { $name($blend(self.0, bound.0, $compare::<_CMP_LE_OQ>(self.0, bound.0))) }
+            }
+            #[inline(always)]
+            unsafe fn at_most(self, bound: Self) -> Self {
+                unsafe { $name($blend(self.0, bound.0, $compare::<_CMP_GE_OQ>(self.0, bound.0))) }
+            }
+            #[inline(always)]
             unsafe fn sum(self) -> $item {
                 unsafe { $sum(self.0) }
             }
@@ -102,6 +115,18 @@ macro_rules! vector {
             #[inline(always)]
             unsafe fn even(low: Self, high: Self) -> Self {
                 unsafe { $even(low, high) }
+            }
+            #[inline(always)]
+            unsafe fn odd(low: Self, high: Self) -> Self {
+                unsafe { $odd(low, high) }
+            }
+            #[inline(always)]
+            unsafe fn preceded_by(self, first: $item) -> Self {
+                unsafe { $preceded(self, first) }
+            }
+            #[inline(always)]
+            unsafe fn followed_by(self, last: $item) -> Self {
+                unsafe { $followed(self, last) }
             }
         }
     };
@@ -119,8 +144,14 @@ vector!(
     _mm256_maskstore_ps,
     _mm256_fmadd_ps,
     _mm256_add_ps,
+    _mm256_sub_ps,
+    _mm256_cmp_ps,
+    _mm256_blendv_ps,
     sum_f32,
-    even_f32
+    even_f32,
+    odd_f32,
+    preceded_f32,
+    followed_f32
 );
 vector!(
     F64x4,
@@ -134,8 +165,14 @@ vector!(
     _mm256_maskstore_pd,
     _mm256_fmadd_pd,
     _mm256_add_pd,
+    _mm256_sub_pd,
+    _mm256_cmp_pd,
+    _mm256_blendv_pd,
     sum_f64,
-    even_f64
+    even_f64,
+    odd_f64,
+    preceded_f64,
+    followed_f64
 );
 
 #[inline(always)]
@@ -166,4 +203,43 @@ unsafe fn even_f32(low: F32x8, high: F32x8) -> F32x8 {
 #[inline(always)]
 unsafe fn even_f64(low: F64x4, high: F64x4) -> F64x4 {
     unsafe { F64x4(_mm256_permute4x64_pd::<0xd8>(_mm256_unpacklo_pd(low.0, high.0))) }
+}
+
+#[inline(always)]
+unsafe fn odd_f32(low: F32x8, high: F32x8) -> F32x8 {
+    unsafe {
+        let mixed = _mm256_castps_pd(_mm256_shuffle_ps::<0xdd>(low.0, high.0));
+        F32x8(_mm256_castpd_ps(_mm256_permute4x64_pd::<0xd8>(mixed)))
+    }
+}
+
+#[inline(always)]
+unsafe fn odd_f64(low: F64x4, high: F64x4) -> F64x4 {
+    unsafe { F64x4(_mm256_permute4x64_pd::<0xd8>(_mm256_unpackhi_pd(low.0, high.0))) }
+}
+
+#[inline(always)]
+unsafe fn preceded_f32(lanes: F32x8, first: f32) -> F32x8 {
+    unsafe {
+        let moved = _mm256_permutevar8x32_ps(lanes.0, _mm256_setr_epi32(7, 0, 1, 2, 3, 4, 5, 6));
+        F32x8(_mm256_blend_ps::<1>(moved, _mm256_set1_ps(first)))
+    }
+}
+
+#[inline(always)]
+unsafe fn followed_f32(lanes: F32x8, last: f32) -> F32x8 {
+    unsafe {
+        let moved = _mm256_permutevar8x32_ps(lanes.0, _mm256_setr_epi32(1, 2, 3, 4, 5, 6, 7, 0));
+        F32x8(_mm256_blend_ps::<0x80>(moved, _mm256_set1_ps(last)))
+    }
+}
+
+#[inline(always)]
+unsafe fn preceded_f64(lanes: F64x4, first: f64) -> F64x4 {
+    unsafe { F64x4(_mm256_blend_pd::<1>(_mm256_permute4x64_pd::<0x93>(lanes.0), _mm256_set1_pd(first))) }
+}
+
+#[inline(always)]
+unsafe fn followed_f64(lanes: F64x4, last: f64) -> F64x4 {
+    unsafe { F64x4(_mm256_blend_pd::<8>(_mm256_permute4x64_pd::<0x39>(lanes.0), _mm256_set1_pd(last))) }
 }

@@ -35,7 +35,8 @@ macro_rules! row {
 
 macro_rules! vector {
     ($name:ident, $item:ty, $lanes:literal, $mask:ty, $zero:ident, $splat:ident, $load:ident, $store:ident,
-     $maskz_load:ident, $mask_store:ident, $fma:ident, $add:ident, $sum:ident, $even:expr) => {
+     $maskz_load:ident, $mask_store:ident, $fma:ident, $add:ident, $sub:ident, $compare:ident, $blend:ident,
+     $sum:ident, $even:expr, $odd:ident, $preceded:ident, $followed:ident) => {
         impl Vector for $name {
             type Item = $item;
             type Mask = $mask;
@@ -90,6 +91,18 @@ macro_rules! vector {
                 unsafe { $name($add(self.0, other.0)) }
             }
             #[inline(always)]
+            unsafe fn subtract(self, other: Self) -> Self {
+                unsafe { $name($sub(self.0, other.0)) }
+            }
+            #[inline(always)]
+            unsafe fn at_least(self, bound: Self) -> Self {
+                unsafe { $name($blend($compare::<_CMP_LE_OQ>(self.0, bound.0), self.0, bound.0)) }
+            }
+            #[inline(always)]
+            unsafe fn at_most(self, bound: Self) -> Self {
+                unsafe { $name($blend($compare::<_CMP_GE_OQ>(self.0, bound.0), self.0, bound.0)) }
+            }
+            #[inline(always)]
             unsafe fn sum(self) -> $item {
                 unsafe { $sum(self.0) }
             }
@@ -101,6 +114,18 @@ macro_rules! vector {
             unsafe fn even(low: Self, high: Self) -> Self {
                 let even: unsafe fn(Self, Self) -> Self = $even;
                 unsafe { even(low, high) }
+            }
+            #[inline(always)]
+            unsafe fn odd(low: Self, high: Self) -> Self {
+                unsafe { $odd(low, high) }
+            }
+            #[inline(always)]
+            unsafe fn preceded_by(self, first: $item) -> Self {
+                unsafe { $preceded(self, first) }
+            }
+            #[inline(always)]
+            unsafe fn followed_by(self, last: $item) -> Self {
+                unsafe { $followed(self, last) }
             }
         }
     };
@@ -119,8 +144,14 @@ vector!(
     _mm512_mask_storeu_ps,
     _mm512_fmadd_ps,
     _mm512_add_ps,
+    _mm512_sub_ps,
+    _mm512_cmp_ps_mask,
+    _mm512_mask_blend_ps,
     _mm512_reduce_add_ps,
-    even_f32
+    even_f32,
+    odd_f32,
+    preceded_f32,
+    followed_f32
 );
 vector!(
     F64x8,
@@ -135,8 +166,14 @@ vector!(
     _mm512_mask_storeu_pd,
     _mm512_fmadd_pd,
     _mm512_add_pd,
+    _mm512_sub_pd,
+    _mm512_cmp_pd_mask,
+    _mm512_mask_blend_pd,
     _mm512_reduce_add_pd,
-    even_f64
+    even_f64,
+    odd_f64,
+    preceded_f64,
+    followed_f64
 );
 
 #[inline(always)]
@@ -152,5 +189,53 @@ unsafe fn even_f64(low: F64x8, high: F64x8) -> F64x8 {
     unsafe {
         let index = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14);
         F64x8(_mm512_permutex2var_pd(low.0, index, high.0))
+    }
+}
+
+#[inline(always)]
+unsafe fn odd_f32(low: F32x16, high: F32x16) -> F32x16 {
+    unsafe {
+        let index = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+        F32x16(_mm512_permutex2var_ps(low.0, index, high.0))
+    }
+}
+
+#[inline(always)]
+unsafe fn odd_f64(low: F64x8, high: F64x8) -> F64x8 {
+    unsafe {
+        let index = _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15);
+        F64x8(_mm512_permutex2var_pd(low.0, index, high.0))
+    }
+}
+
+#[inline(always)]
+unsafe fn preceded_f32(lanes: F32x16, first: f32) -> F32x16 {
+    unsafe {
+        let (lanes, first) = (_mm512_castps_si512(lanes.0), _mm512_castps_si512(_mm512_set1_ps(first)));
+        F32x16(_mm512_castsi512_ps(_mm512_alignr_epi32::<15>(lanes, first)))
+    }
+}
+
+#[inline(always)]
+unsafe fn followed_f32(lanes: F32x16, last: f32) -> F32x16 {
+    unsafe {
+        let (lanes, last) = (_mm512_castps_si512(lanes.0), _mm512_castps_si512(_mm512_set1_ps(last)));
+        F32x16(_mm512_castsi512_ps(_mm512_alignr_epi32::<1>(last, lanes)))
+    }
+}
+
+#[inline(always)]
+unsafe fn preceded_f64(lanes: F64x8, first: f64) -> F64x8 {
+    unsafe {
+        let (lanes, first) = (_mm512_castpd_si512(lanes.0), _mm512_castpd_si512(_mm512_set1_pd(first)));
+        F64x8(_mm512_castsi512_pd(_mm512_alignr_epi64::<7>(lanes, first)))
+    }
+}
+
+#[inline(always)]
+unsafe fn followed_f64(lanes: F64x8, last: f64) -> F64x8 {
+    unsafe {
+        let (lanes, last) = (_mm512_castpd_si512(lanes.0), _mm512_castpd_si512(_mm512_set1_pd(last)));
+        F64x8(_mm512_castsi512_pd(_mm512_alignr_epi64::<1>(last, lanes)))
     }
 }

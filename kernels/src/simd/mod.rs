@@ -41,12 +41,23 @@ pub trait Vector: Copy + 'static {
     /// `self * factor + addend`, fused where the instruction set can.
     unsafe fn multiply_add(self, factor: Self, addend: Self) -> Self;
     unsafe fn add(self, other: Self) -> Self;
+    unsafe fn subtract(self, other: Self) -> Self;
+    /// `bound` where a lane is at most that; NaN stays.
+    unsafe fn at_least(self, bound: Self) -> Self;
+    /// `bound` where a lane is at least that; NaN stays.
+    unsafe fn at_most(self, bound: Self) -> Self;
     /// The sum of the lanes, in a fixed order.
     unsafe fn sum(self) -> Self::Item;
     /// Loads the lanes from `first` up to before `end`, `first <= end <= LANES`, and zeros elsewhere.
     unsafe fn load_between(from: *const Self::Item, first: usize, end: usize) -> Self;
     /// Every second lane of two vectors, beginning with the first.
     unsafe fn even(low: Self, high: Self) -> Self;
+    /// Every second lane of two vectors, beginning with the second.
+    unsafe fn odd(low: Self, high: Self) -> Self;
+    /// The lanes moved up by one, behind this one.
+    unsafe fn preceded_by(self, first: Self::Item) -> Self;
+    /// The lanes moved down by one, before this one.
+    unsafe fn followed_by(self, last: Self::Item) -> Self;
     /// Every second element of the `2 * LANES - 1` at `from`, beginning with the first.
     #[inline(always)]
     unsafe fn load_even(from: *const Self::Item) -> Self {

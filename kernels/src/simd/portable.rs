@@ -88,6 +88,22 @@ macro_rules! vector {
                 Array(std::array::from_fn(|lane| self.0[lane] + other.0[lane]))
             }
             #[inline(always)]
+            unsafe fn subtract(self, other: Self) -> Self {
+                Array(std::array::from_fn(|lane| self.0[lane] - other.0[lane]))
+            }
+            #[inline(always)]
+            unsafe fn at_least(self, bound: Self) -> Self {
+                Array(std::array::from_fn(|lane| {
+                    if self.0[lane] <= bound.0[lane] { bound.0[lane] } else { self.0[lane] }
+                }))
+            }
+            #[inline(always)]
+            unsafe fn at_most(self, bound: Self) -> Self {
+                Array(std::array::from_fn(|lane| {
+                    if self.0[lane] >= bound.0[lane] { bound.0[lane] } else { self.0[lane] }
+                }))
+            }
+            #[inline(always)]
             unsafe fn sum(self) -> $item {
                 self.0.into_iter().sum()
             }
@@ -103,6 +119,21 @@ macro_rules! vector {
                     let lane = 2 * lane;
                     if lane < $lanes { low.0[lane] } else { high.0[lane - $lanes] }
                 }))
+            }
+            #[inline(always)]
+            unsafe fn odd(low: Self, high: Self) -> Self {
+                Array(std::array::from_fn(|lane| {
+                    let lane = 2 * lane + 1;
+                    if lane < $lanes { low.0[lane] } else { high.0[lane - $lanes] }
+                }))
+            }
+            #[inline(always)]
+            unsafe fn preceded_by(self, first: $item) -> Self {
+                Array(std::array::from_fn(|lane| if lane == 0 { first } else { self.0[lane - 1] }))
+            }
+            #[inline(always)]
+            unsafe fn followed_by(self, last: $item) -> Self {
+                Array(std::array::from_fn(|lane| if lane + 1 == $lanes { last } else { self.0[lane + 1] }))
             }
         }
     };

@@ -270,6 +270,7 @@ impl<T: Element> Kernel<T> for Sums<'_, '_, T> {
                             tail: V::LANES,
                             accumulate: self.lines.start > 0,
                             bias: std::ptr::null(),
+                            finish: None,
                             ahead: Ahead::NOTHING,
                         };
                         V::TILES[height - 1][vectors - 1](&tile);

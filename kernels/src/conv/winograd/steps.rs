@@ -225,6 +225,7 @@ impl<T: Element> Results<'_, '_, T> {
                             tail: V::LANES,
                             accumulate: false,
                             bias: std::ptr::null(),
+                            finish: None,
                             ahead: if asks { next.part(tiles, number) } else { Ahead::NOTHING },
                         };
                         V::TILES[height - 1][vectors - 1](&tile);
