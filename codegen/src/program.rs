@@ -289,6 +289,9 @@ fn write_steps(f: &mut fmt::Formatter<'_>, steps: &[Step], kernels: &[Kernel], d
                     true => write!(f, " packed")?,
                     false => write!(f, "{:?}", gemm.b_strides)?,
                 }
+                if gemm.group != gemm.batch {
+                    write!(f, " in groups of {}{:?}", gemm.group, gemm.group_strides)?;
+                }
                 bias.iter().try_for_each(|bias| write!(f, " + {bias}"))?;
                 write!(f, " -> {c}")?;
                 write_epilogue(f, epilogue.as_ref(), kernels)?;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// along rows (if there are any of these).
 type Rest = for<'a> fn(Expr<'a>, Expr<'a>, Expr<'a>, Expr<'a>) -> Vec<Expr<'a>>;
 
-const RESTS: [Rest; 7] = [
+const RESTS: [Rest; 8] = [
     |p, _, _, column| vec![(p + column).tanh()],
     |p, r, row, _| vec![p * row + r],
     |p, r, _, column| {
@@ -26,6 +26,12 @@ const RESTS: [Rest; 7] = [
     |p, r, _, _| vec![p.gt(r)],
     |p, r, row, column| vec![r.gt(row).select(p, column), r - p],
     |p, _, _, column| vec![p + column],
+    |p, _, row, _| {
+        let (low, high) = (p.splat(0.0), p.splat(0.25));
+        let y = p - row + row;
+        let y = y.le(low).select(low, y);
+        vec![y.ge(high).select(high, y)]
+    },
 ];
 
 /// The group of a product with some work on its result. `rows` and `columns` are the axes of the result that stand for
@@ -193,7 +199,7 @@ fn convolutions_of_all_forms() {
                         ConvForm::Input => ([&y, &w], &[1], &[2, 3]),
                         ConvForm::Weight => ([&x, &y], &[0], &[1, 2, 3]),
                     };
-                    for rest in [RESTS[1], RESTS[2], RESTS[5]] {
+                    for rest in [RESTS[1], RESTS[2], RESTS[5], RESTS[7]] {
                         let graph = group(dtype, operands, &Op::Conv(op.clone()), rows, columns, rest);
                         check_group(&graph, true);
                     }

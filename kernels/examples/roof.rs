@@ -71,6 +71,8 @@ fn gemm_speed(
     };
     let gemm = Gemm {
         batch,
+        group: batch,
+        group_strides: [0; 2],
         m,
         n,
         k,

@@ -3,8 +3,9 @@
 use crate::Pass;
 use gradc_ir::{Builder, DType, DotDims, Graph, Op, Shape, Value, rebuild};
 
-/// Matrix kernels see an operand as batch, rows and columns, each with one stride. An operand of a product of f32 or
-/// f64 whose batch, free or contracted axes are not each one row-major run gets an explicit transpose, which other
+/// Matrix kernels see an operand as batch, rows and columns, each with one stride, the batch with two: from group to
+/// group, and in a group. An operand of a product of f32 or f64 whose free or contracted axes are not each one row-major
+/// run, or whose batch is more than two, gets an explicit transpose, which other
 /// passes can then fold into constants or fuse with what computes the operand. Axes of length 1 never stand in the
 /// way, so matrix-vector forms stay as they are.
 pub struct CanonicalDot;
@@ -31,7 +32,10 @@ fn canonical(builder: &Builder, dims: &DotDims, operands: &[Value]) -> Option<Va
     let [lhs_free, rhs_free] = [dims.lhs_free(shapes[0].rank()), dims.rhs_free(shapes[1].rank())];
     let lhs = [&dims.lhs_batch[..], &lhs_free, &dims.lhs_contract];
     let rhs = [&dims.rhs_batch[..], &dims.rhs_contract, &rhs_free];
-    let fits = [is_canonical(&shapes[0], lhs), is_canonical(&shapes[1], rhs)];
+    let fits = |outer: usize| [fits(&shapes[0], lhs, outer), fits(&shapes[1], rhs, outer)];
+    // The groups are the same for both operands; the first way that keeps the most in place.
+    let ways = (0..dims.lhs_batch.len().max(1)).rev().map(fits);
+    let fits = ways.max_by_key(|fits| fits.iter().filter(|fits| **fits).count()).unwrap_or([false; 2]);
     if fits == [true, true] && ordered.is_none() {
         return None;
     }
@@ -75,9 +79,15 @@ fn best_order(dims: &DotDims, shapes: &[Shape; 2]) -> Option<DotDims> {
     candidates.into_iter().filter(|candidate| runs(candidate) > own).max_by_key(|candidate| runs(candidate))
 }
 
-/// Whether each group of axes is one run.
+/// Whether matrix kernels read an operand in place, given its batch axes and two further groups.
 pub(crate) fn is_canonical(shape: &Shape, groups: [&[usize]; 3]) -> bool {
-    groups.iter().all(|axes| one_run(shape, axes))
+    (0..groups[0].len().max(1)).any(|outer| fits(shape, groups, outer))
+}
+
+/// Whether each group of axes is one run, the first so many batch axes apart from the others.
+fn fits(shape: &Shape, [batch, first, second]: [&[usize]; 3], outer: usize) -> bool {
+    let (outer, inner) = batch.split_at(outer);
+    [outer, inner, first, second].iter().all(|axes| one_run(shape, axes))
 }
 
 /// Whether a single stride steps through these axes in row-major order.

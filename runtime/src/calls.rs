@@ -17,8 +17,8 @@ pub(crate) fn symbols() -> [(&'static str, *const u8); 17] {
         ("gradc_rt_gemm_rows_f64", gradc_rt_gemm_rows_f64 as *const u8),
         ("gradc_rt_convolve_f32", gradc_rt_convolve_f32 as *const u8),
         ("gradc_rt_convolve_f64", gradc_rt_convolve_f64 as *const u8),
-        ("gradc_rt_finished_gemm_f32", gradc_rt_finished_gemm_f32 as *const u8),
-        ("gradc_rt_finished_gemm_f64", gradc_rt_finished_gemm_f64 as *const u8),
+        ("gradc_rt_general_gemm_f32", gradc_rt_general_gemm_f32 as *const u8),
+        ("gradc_rt_general_gemm_f64", gradc_rt_general_gemm_f64 as *const u8),
         ("gradc_rt_finished_convolve_f32", gradc_rt_finished_convolve_f32 as *const u8),
         ("gradc_rt_finished_convolve_f64", gradc_rt_finished_convolve_f64 as *const u8),
         ("gradc_rt_sort", gradc_rt_sort as *const u8),
@@ -28,7 +28,7 @@ pub(crate) fn symbols() -> [(&'static str, *const u8); 17] {
     ]
 }
 
-/// Words of a [`Gemm`] in a descriptor, and of a [`Conv`] with its form.
+/// Words of a [`Gemm`] of one group in a descriptor, and of a [`Conv`] with its form.
 const GEMM_WORDS: usize = 13;
 const CONV_WORDS: usize = 25;
 
@@ -127,6 +127,8 @@ unsafe fn gemm_of(descriptor: *const i64, b_packed: bool) -> Gemm {
     let strides = |first: usize| [word(first) as isize, word(first + 1) as isize, word(first + 2) as isize];
     Gemm {
         batch: size(0),
+        group: size(0),
+        group_strides: [0; 2],
         m: size(1),
         n: size(2),
         k: size(3),
@@ -182,7 +184,7 @@ unsafe fn conv<T: Element>(
 
 /// Defines the functions of one element type.
 macro_rules! products {
-    ($float:ty, $gemm:ident, $packed:ident, $rows:ident, $conv:ident, $finished_gemm:ident, $finished_conv:ident) => {
+    ($float:ty, $gemm:ident, $packed:ident, $rows:ident, $conv:ident, $general_gemm:ident, $finished_conv:ident) => {
         /// Some rows, on this thread; the descriptor ends with whether B is packed.
         ///
         /// # Safety
@@ -268,12 +270,13 @@ macro_rules! products {
             }
         }
 
-        /// With an epilogue that is also said in words; the descriptor goes on with whether B is packed, and these.
+        /// Any product: the descriptor goes on with whether B is packed, the size and strides of groups, and, if the last of
+        /// these five is 1, with the words of the epilogue.
         ///
         /// # Safety
         /// As [`gemm`].
         #[unsafe(no_mangle)]
-        unsafe extern "C" fn $finished_gemm(
+        unsafe extern "C" fn $general_gemm(
             frame: *const Frame,
             descriptor: *const i64,
             a: *const $float,
@@ -286,9 +289,14 @@ macro_rules! products {
         ) {
             // SAFETY: the caller's promise.
             unsafe {
-                let packed = *descriptor.add(GEMM_WORDS) != 0;
-                let epilogue = finished(function, environment, descriptor.add(GEMM_WORDS + 1));
-                gemm(frame, descriptor, [a, b, bias], packed, c, scratch, epilogue);
+                let word = |index: usize| *descriptor.add(GEMM_WORDS + index);
+                let (group, group_strides) = (word(1) as usize, [word(2) as isize, word(3) as isize]);
+                let problem = Gemm { group, group_strides, ..gemm_of(descriptor, word(0) != 0) };
+                let epilogue = match word(4) {
+                    0 => epilogue(function, environment),
+                    _ => finished(function, environment, descriptor.add(GEMM_WORDS + 5)),
+                };
+                problem.run(a, b, bias, c, epilogue, scratch, &*(*frame).team);
             }
         }
 
@@ -322,7 +330,7 @@ products!(
     gradc_rt_packed_gemm_f32,
     gradc_rt_gemm_rows_f32,
     gradc_rt_convolve_f32,
-    gradc_rt_finished_gemm_f32,
+    gradc_rt_general_gemm_f32,
     gradc_rt_finished_convolve_f32
 );
 products!(
@@ -331,7 +339,7 @@ products!(
     gradc_rt_packed_gemm_f64,
     gradc_rt_gemm_rows_f64,
     gradc_rt_convolve_f64,
-    gradc_rt_finished_gemm_f64,
+    gradc_rt_general_gemm_f64,
     gradc_rt_finished_convolve_f64
 );
 

@@ -13,6 +13,7 @@ use cranelift_codegen::ir::{
 };
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{DataDescription, FuncId, Linkage, Module, ModuleError};
+use gradc_kernels::Gemm;
 use std::collections::HashMap;
 
 /// The symbols of the run-time functions that an entry function calls.
@@ -27,8 +28,8 @@ pub(super) const SYMBOLS: [&str; 17] = [
     "gradc_rt_gemm_rows_f64",
     "gradc_rt_convolve_f32",
     "gradc_rt_convolve_f64",
-    "gradc_rt_finished_gemm_f32",
-    "gradc_rt_finished_gemm_f64",
+    "gradc_rt_general_gemm_f32",
+    "gradc_rt_general_gemm_f64",
     "gradc_rt_finished_convolve_f32",
     "gradc_rt_finished_convolve_f64",
     "gradc_rt_sort",
@@ -203,40 +204,7 @@ impl<M: Module> Entry<'_, M> {
         match step {
             Step::Kernel { kernel, arguments, cost } => self.kernel(*kernel, arguments, *cost),
             Step::Gemm { gemm, double, places, bias, epilogue } => {
-                let part = self.rows;
-                let finish = self.finish(epilogue.as_ref(), &places[2]);
-                let name = match (gemm.b_packed, *double) {
-                    (_, false) if part.is_some() => "gradc_rt_gemm_rows_f32",
-                    (_, true) if part.is_some() => "gradc_rt_gemm_rows_f64",
-                    (_, false) if finish.is_some() => "gradc_rt_finished_gemm_f32",
-                    (_, true) if finish.is_some() => "gradc_rt_finished_gemm_f64",
-                    (false, false) => "gradc_rt_gemm_f32",
-                    (false, true) => "gradc_rt_gemm_f64",
-                    (true, false) => "gradc_rt_packed_gemm_f32",
-                    (true, true) => "gradc_rt_packed_gemm_f64",
-                };
-                let words = [
-                    &[gemm.batch, gemm.m, gemm.n, gemm.k].map(|word| word as i64)[..],
-                    &gemm.a_strides.map(|word| word as i64),
-                    &gemm.b_strides.map(|word| word as i64),
-                    &[gemm.c_batch_stride as i64, gemm.c_row_stride as i64, i64::from(gemm.accumulate)],
-                ];
-                let bias = match bias {
-                    Some(bias) => self.address(bias),
-                    None => self.builder.ins().iconst(types::I64, 0),
-                };
-                let mut words = words.concat();
-                if part.is_some() || finish.is_some() {
-                    words.push(i64::from(gemm.b_packed));
-                }
-                let Some(Rows { all, begin, end }) = part else {
-                    words.extend(finish.iter().flat_map(Finish::words));
-                    return self.product(name, words, places, epilogue.as_ref(), &[bias]);
-                };
-                let grain = self.rows_of_a_task(all);
-                let grain = self.builder.ins().iconst(types::I64, grain);
-                let slot = self.builder.ins().udiv(begin, grain);
-                self.described(name, words, places, &[bias, begin, end, slot])
+                self.gemm(gemm, *double, places, bias.as_ref(), epilogue.as_ref())
             }
             Step::Conv { conv, form, double, places, epilogue } => {
                 let finish = self.finish(epilogue.as_ref(), &places[2]);
@@ -275,6 +243,52 @@ impl<M: Module> Entry<'_, M> {
             Step::Loop { id, rows: Some(rows), .. } if self.rows.is_none() => self.apart(*id, *rows),
             Step::Loop { id, trip, body, .. } => self.repeat(*id, *trip, body),
         }
+    }
+
+    fn gemm(
+        &mut self,
+        gemm: &Gemm,
+        double: bool,
+        places: &[Place],
+        bias: Option<&Place>,
+        epilogue: Option<&Epilogue>,
+    ) -> Result<(), Box<ModuleError>> {
+        let finish = self.finish(epilogue, &places[2]);
+        let general = finish.is_some() || gemm.group != gemm.batch;
+        let words = [
+            &[gemm.batch, gemm.m, gemm.n, gemm.k].map(|word| word as i64)[..],
+            &gemm.a_strides.map(|word| word as i64),
+            &gemm.b_strides.map(|word| word as i64),
+            &[gemm.c_batch_stride as i64, gemm.c_row_stride as i64, i64::from(gemm.accumulate)],
+        ];
+        let mut words = words.concat();
+        let bias = match bias {
+            Some(bias) => self.address(bias),
+            None => self.builder.ins().iconst(types::I64, 0),
+        };
+        if let Some(Rows { all, begin, end }) = self.rows {
+            let name = if double { "gradc_rt_gemm_rows_f64" } else { "gradc_rt_gemm_rows_f32" };
+            words.push(i64::from(gemm.b_packed));
+            let grain = self.rows_of_a_task(all);
+            let grain = self.builder.ins().iconst(types::I64, grain);
+            let slot = self.builder.ins().udiv(begin, grain);
+            return self.described(name, words, places, &[bias, begin, end, slot]);
+        }
+        if general {
+            words.extend([i64::from(gemm.b_packed), gemm.group as i64]);
+            words.extend(gemm.group_strides.map(|stride| stride as i64));
+            words.push(i64::from(finish.is_some()));
+            words.extend(finish.iter().flat_map(Finish::words));
+        }
+        let name = match (general, gemm.b_packed, double) {
+            (true, _, false) => "gradc_rt_general_gemm_f32",
+            (true, _, true) => "gradc_rt_general_gemm_f64",
+            (false, false, false) => "gradc_rt_gemm_f32",
+            (false, false, true) => "gradc_rt_gemm_f64",
+            (false, true, false) => "gradc_rt_packed_gemm_f32",
+            (false, true, true) => "gradc_rt_packed_gemm_f64",
+        };
+        self.product(name, words, places, epilogue, &[bias])
     }
 
     /// Where the part of so many elements begins that belongs to the rows at hand, and how many those are.

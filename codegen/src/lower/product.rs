@@ -24,10 +24,11 @@ pub(super) struct Convolution {
     pub operands: [Place; 2],
 }
 
-/// An operand of a product as the kernels see it: batch, row and column strides.
+/// An operand of a product as the kernels see it: strides from group to group of the batch, in a group, and of rows and
+/// columns.
 struct Operand {
     place: Place,
-    strides: [isize; 3],
+    strides: [isize; 4],
 }
 
 impl Lowering {
@@ -80,25 +81,23 @@ impl Lowering {
         let size = |shape: &Shape, axes: &[usize]| axes.iter().map(|&axis| shape[axis]).product::<usize>();
         let (batch, k) = (size(shapes[0], &dims.lhs_batch), size(shapes[0], &dims.lhs_contract));
         let (m, n) = (size(shapes[0], &free[0]), size(shapes[1], &free[1]));
-        let lhs = self.operand(
-            graph,
-            node.operands[0],
-            &operands[0],
-            [&dims.lhs_batch, &free[0], &dims.lhs_contract],
-        );
-        let rhs = self.operand(
-            graph,
-            node.operands[1],
-            &operands[1],
-            [&dims.rhs_batch, &dims.rhs_contract, &free[1]],
-        );
+        let outer = outer_axes(dims, &shapes, &free);
+        let [left, right] = [&dims.lhs_batch, &dims.rhs_batch].map(|axes| axes.split_at(outer));
+        let lhs = [left.0, left.1, &free[0], &dims.lhs_contract];
+        let lhs = self.operand(graph, node.operands[0], &operands[0], lhs);
+        let rhs = [right.0, right.1, &dims.rhs_contract, &free[1]];
+        let rhs = self.operand(graph, node.operands[1], &operands[1], rhs);
+        let one_group = outer == 0;
+        let [a, b] = [lhs.strides, rhs.strides];
         let gemm = Gemm {
             batch,
+            group: if one_group { batch } else { size(shapes[0], left.1) },
+            group_strides: if one_group { [0; 2] } else { [a[0], b[0]] },
             m,
             n,
             k,
-            a_strides: lhs.strides,
-            b_strides: rhs.strides,
+            a_strides: [a[1], a[2], a[3]],
+            b_strides: [b[1], b[2], b[3]],
             c_batch_stride: m * n,
             c_row_stride: n,
             accumulate: false,
@@ -107,17 +106,18 @@ impl Lowering {
         Product { gemm, double: node.ty().dtype == DType::F64, operands: [lhs.place, rhs.place] }
     }
 
-    /// The strides of an operand over three groups of axes; where a group is not one stride, a transposed copy's.
-    fn operand(&mut self, graph: &Graph, value: Value, place: &Place, groups: [&[usize]; 3]) -> Operand {
+    /// The strides of an operand over groups of axes; where a group is not one stride, a transposed copy's.
+    fn operand(&mut self, graph: &Graph, value: Value, place: &Place, groups: [&[usize]; 4]) -> Operand {
         let ty = graph.ty(value);
         let strides = groups.map(|axes| group_stride(&ty.shape, axes));
-        if let [Some(batch), Some(row), Some(column)] = strides {
-            return Operand { place: place.clone(), strides: [batch, row, column] };
+        if let [Some(outer), Some(inner), Some(row), Some(column)] = strides {
+            return Operand { place: place.clone(), strides: [outer, inner, row, column] };
         }
         let permutation = groups.concat();
         let copy = self.transposed(ty, &permutation, place);
         let sizes = groups.map(|axes| axes.iter().map(|&axis| ty.shape[axis]).product::<usize>() as isize);
-        Operand { place: copy, strides: [sizes[1] * sizes[2], sizes[2], 1] }
+        let matrix = sizes[2] * sizes[3];
+        Operand { place: copy, strides: [sizes[1] * matrix, matrix, sizes[3], 1] }
     }
 
     /// A product of elements that the matrix kernels do not know, in plain loops.
@@ -278,6 +278,22 @@ fn three<T: Copy>(lengths: &[T], one: T) -> [T; 3] {
     let mut all = [one; 3];
     all[3 - lengths.len()..].copy_from_slice(lengths);
     all
+}
+
+/// How many of the first batch axes are stepped through apart from the others, so that as many operands as possible are
+/// read in place.
+fn outer_axes(dims: &DotDims, shapes: &[&Shape; 2], free: &[Vec<usize>; 2]) -> usize {
+    let in_place = |outer: usize| {
+        let operand = |side: usize, batch: &[usize], contract: &[usize]| {
+            let (first, second) = batch.split_at(outer);
+            let groups = [first, second, &free[side], contract];
+            groups.iter().all(|axes| group_stride(shapes[side], axes).is_some())
+        };
+        let [left, right] = [&dims.lhs_contract, &dims.rhs_contract];
+        usize::from(operand(0, &dims.lhs_batch, left)) + usize::from(operand(1, &dims.rhs_batch, right))
+    };
+    // The first of the best.
+    (0..dims.lhs_batch.len().max(1)).rev().max_by_key(|&outer| in_place(outer)).unwrap_or(0)
 }
 
 /// The one stride that steps through a group of axes in row-major order, if there is one.

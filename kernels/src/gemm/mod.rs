@@ -60,6 +60,10 @@ unsafe impl<T> Sync for Epilogue<T> {}
 pub struct Gemm {
     /// The number of products.
     pub batch: usize,
+    /// How many products follow each other at the batch strides, before the next group of as many; divides `batch`.
+    pub group: usize,
+    /// From the first A, and the first B, of a group to those of the next.
+    pub group_strides: [isize; 2],
     /// Rows of A and C.
     pub m: usize,
     /// Columns of B and C.
@@ -198,15 +202,16 @@ impl Gemm {
     pub fn reduced(&self) -> (Gemm, bool) {
         let mut gemm = *self;
         let rows = gemm.m as isize;
-        let one_b = (gemm.b_packed || gemm.b_strides[0] == 0) && gemm.batch > 1;
+        let one_b = (gemm.b_packed || gemm.b_strides[0] == 0) && gemm.batch > 1 && gemm.group == gemm.batch;
         let follows = gemm.a_strides[0] == rows * gemm.a_strides[1];
         if one_b && follows && gemm.c_batch_stride == gemm.m * gemm.c_row_stride {
-            (gemm.m, gemm.batch) = (gemm.m * gemm.batch, 1);
+            (gemm.m, gemm.batch, gemm.group) = (gemm.m * gemm.batch, 1, 1);
         }
         if gemm.n == 1 && !gemm.b_packed && gemm.c_row_stride == 1 && gemm.m > 1 {
             let (a, b) = (gemm.a_strides, gemm.b_strides);
             let (a_strides, b_strides) = ([b[0], 0, b[1]], [a[0], a[2], a[1]]);
-            return (Gemm { m: 1, n: gemm.m, a_strides, b_strides, ..gemm }, true);
+            let group_strides = [gemm.group_strides[1], gemm.group_strides[0]];
+            return (Gemm { m: 1, n: gemm.m, a_strides, b_strides, group_strides, ..gemm }, true);
         }
         (gemm, false)
     }
@@ -255,16 +260,19 @@ impl<T: Element> Job<T> {
     }
 
     unsafe fn part(&self, batches: Range<usize>, rows: Range<usize>, columns: Range<usize>, worker: usize) {
-        let Gemm { k, a_strides, b_strides, .. } = self.problem;
+        let Gemm { k, group, group_strides, a_strides, b_strides, .. } = self.problem;
         if rows.is_empty() || columns.is_empty() {
             return;
         }
         for batch in batches {
             // SAFETY: the caller's promise.
             unsafe {
-                let a = self.a.offset(batch as isize * a_strides[0]);
-                let b_batch = if self.problem.b_packed { 0 } else { b_strides[0] };
-                let b = self.b.offset(batch as isize * b_batch);
+                let (outer, inner) = ((batch / group) as isize, (batch % group) as isize);
+                let a = self.a.offset(outer * group_strides[0] + inner * a_strides[0]);
+                let b = match self.problem.b_packed {
+                    true => self.b,
+                    false => self.b.offset(outer * group_strides[1] + inner * b_strides[0]),
+                };
                 let c = self.c.add(batch * self.problem.c_batch_stride);
                 match self.plan.method {
                     Method::Tiles { pack_a, reading } if k > 0 && self.problem.b_packed => {

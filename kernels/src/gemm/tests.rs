@@ -50,6 +50,8 @@ fn check<T: Numbers>(
     let c_batch_stride = m * c_row_stride + if n % 2 == 0 { 5 } else { 0 };
     let gemm = Gemm {
         batch,
+        group: batch,
+        group_strides: [0; 2],
         m,
         n,
         k,
@@ -174,6 +176,8 @@ fn large_products_run_on_several_threads_with_the_same_result() {
         let (a_strides, b_strides) = (strides(layouts[0], m, k), strides(layouts[1], k, n));
         let gemm = Gemm {
             batch: 1,
+            group: 1,
+            group_strides: [0; 2],
             m,
             n,
             k,
@@ -226,6 +230,8 @@ fn products_with_a_packed_operand_agree_with_those_without() {
         let c_batch_stride = m * c_row_stride;
         let plain = Gemm {
             batch,
+            group: batch,
+            group_strides: [0; 2],
             m,
             n,
             k,
@@ -310,6 +316,8 @@ fn rows_apart_have_the_bits_of_the_whole_product() {
         let b_strides = strides(layout, k, n);
         let mut gemm = Gemm {
             batch: 1,
+            group: 1,
+            group_strides: [0; 2],
             m,
             n,
             k,
@@ -355,4 +363,46 @@ fn rows_apart_have_the_bits_of_the_whole_product() {
         }
         check_rows::<f32>(sizes, 1, true, accumulate);
     }
+}
+
+#[test]
+fn groups_of_a_batch_are_products_by_themselves() {
+    let (m, n, k, heads, images) = (9, 21, 6, 3, 2);
+    // As attention reads its operands: [image, row, head, k], and the right one transposed.
+    let row = (heads * k) as isize;
+    let gemm = Gemm {
+        batch: images * heads,
+        group: heads,
+        group_strides: [m as isize * row, n as isize * row],
+        m,
+        n,
+        k,
+        a_strides: [k as isize, row, 1],
+        b_strides: [k as isize, 1, row],
+        c_batch_stride: m * n,
+        c_row_stride: n,
+        accumulate: false,
+        b_packed: false,
+    };
+    let (a, b) = (f32::sequence(images * m * heads * k, 1), f32::sequence(images * n * heads * k, 2));
+    let run = |gemm: &Gemm, a: &[f32], b: &[f32], team: &Team| {
+        let mut c = vec![0f32; gemm.batch * m * n];
+        let mut scratch = vec![0u8; gemm.scratch_bytes::<f32>(team.threads())];
+        unsafe {
+            let (a, b, bias) = (a.as_ptr(), b.as_ptr(), std::ptr::null());
+            gemm.run(a, b, bias, c.as_mut_ptr(), None, scratch.as_mut_ptr(), team);
+        }
+        c
+    };
+    let mut alone = Vec::new();
+    for image in 0..images {
+        let gemm = Gemm { batch: heads, group_strides: [0; 2], ..gemm };
+        alone.extend(run(&gemm, &a[image * m * heads * k..], &b[image * n * heads * k..], &Team::new(1)));
+    }
+    for threads in [1, 3] {
+        assert!(run(&gemm, &a, &b, &Team::new(threads)) == alone, "{threads} threads");
+    }
+    // One right operand for a group does not make its batch one product.
+    let one = Gemm { b_strides: [0, 1, row], group_strides: [gemm.group_strides[0], 0], ..gemm };
+    assert_eq!(one.reduced().0, one);
 }

@@ -1,7 +1,7 @@
 use super::{Finish, bounded, shifted};
 use crate::simd::{Kernel, Lanes, Vector};
 use crate::testing::Numbers;
-use crate::{Conv, ConvForm, Element, Epilogue, Gemm, Team, Tier};
+use crate::{Conv, ConvForm, Epilogue, Gemm, Team, Tier};
 use std::marker::PhantomData;
 
 /// What a finish says, element by element.
@@ -57,6 +57,8 @@ fn products<T: Numbers>(tier: Tier, team: &Team) {
         let (row, column) = (k as isize, n as isize);
         let gemm = Gemm {
             batch,
+            group: batch,
+            group_strides: [0; 2],
             m,
             n,
             k,
