@@ -1,6 +1,6 @@
 """Charts of measurements, as SVG."""
 
-COLOURS = {"gradc": "#c2410c", "torch": "#64748b", "torch.compile": "#94a3b8", "jax": "#0f766e", "tensorflow": "#ca8a04",
+COLOURS = {"gradc": "#c2410c", "torch": "#64748b", "torch.compile": "#94a3b8", "jax": "#0f766e", "tensorflow": "#ca8a04", "tinygrad": "#be185d",
            "onnxruntime-training": "#7c3aed"}
 MODES = {"forward": "#0f766e", "input": "#2563eb", "parameters": "#c2410c", "step": "#64748b"}
 TITLES = {"forward": "forward", "input": "gradient by the input", "parameters": "gradient by all parameters", "step": "step of training"}

@@ -7,7 +7,7 @@ import charts
 
 MODES = {"forward": "Forward", "input": "Value and gradient by the input", "parameters": "Value and gradient by all parameters",
          "step": "A step of training with AdamW"}
-ORDER = ["gradc", "torch", "torch.compile", "jax", "tensorflow", "onnxruntime-training", "onnxruntime", "openvino"]
+ORDER = ["gradc", "torch", "torch.compile", "jax", "tensorflow", "tinygrad", "onnxruntime-training", "onnxruntime", "openvino"]
 FORWARD_ONLY = {"onnxruntime", "openvino"}
 
 
@@ -170,7 +170,7 @@ def write(kept, document):
         "- Before it is timed, each result is held to PyTorch's in f64. `wrong` is further away than three times PyTorch's own f32 result "
         "(at least 1e-3 of the norm), `fails` raises an error, `–` cannot do it or was not measured.",
         "- `gradc` is timed by `gradc bench` (a call of the library, in a fresh process each round); the others by a call from Python.",
-        "- `torch` is eager; `torch.compile` compiles the loss; `jax` is `jit(value_and_grad)` of the same ONNX graph; `tensorflow` is a `tf.function` of four models written by hand; "
+        "- `torch` is eager; `torch.compile` compiles the loss; `jax` is `jit(value_and_grad)` of the same ONNX graph; `tensorflow` is a `tf.function` of four models written by hand; `tinygrad` compiles the ONNX graph with clang for one thread; "
         "`onnxruntime-training` runs the gradient graph of its own builder (1.19.2, its last release), with two mistakes mended before; `onnxruntime` and `openvino` compute no gradients.",
         "- A step of training is the value, the gradients and the update of all parameters: `torch.optim.AdamW(fused=True)`, for `jax` the same formulas in one compiled function that is given its state.",
         *([f"- **This run**: {kept['note']}"] if kept.get("note") else []), "",

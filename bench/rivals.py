@@ -15,7 +15,7 @@ import time
 import numpy as np
 
 from distances import distance, worst
-from rivals_more import OnnxruntimeTraining, Openvino, Tensorflow
+from rivals_more import OnnxruntimeTraining, Openvino, Tensorflow, Tinygrad
 
 
 class Torch:
@@ -156,7 +156,7 @@ class Onnxruntime:
 
 
 RIVALS = {"torch": Torch, "torch.compile": TorchCompile, "jax": Jax, "onnxruntime": Onnxruntime, "openvino": Openvino, "tensorflow": Tensorflow,
-          "onnxruntime-training": OnnxruntimeTraining}
+          "tinygrad": Tinygrad, "onnxruntime-training": OnnxruntimeTraining}
 
 
 def errors(folder, found):

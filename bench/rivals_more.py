@@ -1,4 +1,4 @@
-"""Contenders that are rare: OpenVINO, TensorFlow, and the last release of onnxruntime-training (1.19.2, of 2024).
+"""Contenders that are rare: OpenVINO, TensorFlow, tinygrad, and the last release of onnxruntime-training (1.19.2, of 2024).
 
 The last one wants an environment of its own (`bench/run --python onnxruntime-training=PATH`), with numpy below 2, onnx 1.16
 and protobuf below 5.
@@ -90,6 +90,51 @@ class Tensorflow:
             next(reversed(found.values())).numpy()  # waits for it
             return found
         return run, lambda found: {key: value.numpy() for key, value in found.items()}
+
+
+class Tinygrad:
+    """Its own reader of ONNX files, its own compiler, through the C compiler `clang`; always one thread."""
+
+    def __init__(self, folder, threads):
+        from tinygrad import Tensor, TinyJit
+        from tinygrad.nn.onnx import OnnxRunner
+        self.tensor, self.jit, self.runner = Tensor, TinyJit, OnnxRunner
+        self.folder, self.about = folder, json.loads((folder / "about.json").read_text())
+
+    def prepare(self, mode):
+        if mode == "step":
+            return None
+        forward = mode == "forward"
+        runner = self.runner(str(self.folder / ("model.onnx" if forward else "loss.onnx")))
+        stored = np.load(self.folder / ("model_inputs.npz" if forward else "inputs.npz"))
+        inputs = {key: self.tensor(value).realize() for key, value in stored.items()}
+        names = self.about["parameters"] if mode == "parameters" else [self.about["point"]]
+        if mode == "input" and names[0] not in inputs:
+            return None  # there is no handle on a tensor in the middle
+        if mode == "parameters":
+            for name in names:
+                runner.graph_values[name] = self.tensor(runner.graph_values[name].numpy()).realize()
+
+        def call(**inputs):
+            (result,) = runner(inputs).values()
+            if forward:
+                return result.realize()
+            gradients = result.gradient(*(inputs.get(name, runner.graph_values.get(name)) for name in names))
+            self.tensor.realize(*gradients)
+            return gradients
+        compiled = self.jit(call)
+        for _ in range(3):  # the first calls are recorded
+            compiled(**inputs)
+
+        def run():
+            from tinygrad import Device
+            result = compiled(**inputs)
+            Device[Device.DEFAULT].synchronize()
+            return result
+        if forward:
+            return run, lambda result: {"output": result.numpy()}
+        keys = names if mode == "parameters" else ["input"]
+        return run, lambda result: {key: value.numpy() for key, value in zip(keys, result)}
 
 
 class OnnxruntimeTraining:
