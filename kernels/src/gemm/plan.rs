@@ -7,6 +7,8 @@ use super::block::{Reading, scratch_elements};
 const IN_PLACE_BYTES: usize = 64 << 10;
 /// B is read in place, whatever its size, if there are no more rows than this.
 const IN_PLACE_ROWS: usize = 8;
+/// Rows up to which dot products with the columns of B, where those are adjacent, cost less than packing B.
+const DOT_ROWS: usize = 16;
 /// B is streamed by few rows if it is larger than this.
 const STREAMED_BYTES: usize = 768 << 10;
 /// Multiplications worth a thread of their own.
@@ -73,7 +75,7 @@ fn method<T>(gemm: &Gemm) -> Method {
     }
     let (a_adjacent, b_adjacent) = (gemm.a_strides[2] == 1, gemm.b_strides[1] == 1 || gemm.k == 1);
     if gemm.batch == 1 || (a_adjacent && b_adjacent) {
-        let few_rows = gemm.m <= 8 && b_adjacent && gemm.b_strides[2] != 1;
+        let few_rows = gemm.m <= DOT_ROWS && b_adjacent && gemm.b_strides[2] != 1;
         let few_columns = a_adjacent && (gemm.n == 1 || gemm.n <= 4 && gemm.k >= 16);
         if few_rows || few_columns {
             return Method::Dots { copy_a: few_rows && !a_adjacent, copy_b: !few_rows && !b_adjacent };

@@ -3,6 +3,7 @@
 use super::finish::{Finish, bounded, shifted};
 use crate::Element;
 use crate::simd::Vector;
+use std::hint::black_box;
 
 /// One tile: `R` rows of `N` vectors, the last of which has `tail` lanes in use.
 pub struct Tile<T> {
@@ -176,7 +177,8 @@ unsafe fn sums<V: Vector, const R: usize, const N: usize, const MASKED: bool, co
     unsafe {
         let mut sums = [[V::zero(); N]; R];
         let (mut a, mut b, mut copy) = (tile.a, tile.b, tile.b_copy);
-        let (a_row, a_column, b_row) = (tile.a_row, tile.a_column, tile.b_row);
+        let (a_column, b_row) = (tile.a_column, tile.b_row);
+        let rows = Rows::new::<V::Item, R>(tile.a_row);
         let lines = tile.ahead.lines;
         let mut ahead = tile.ahead.start.cast::<u8>();
         let jump = (tile.ahead.stride * size_of::<V::Item>() as isize).wrapping_sub((lines * LINE) as isize);
@@ -201,7 +203,7 @@ unsafe fn sums<V: Vector, const R: usize, const N: usize, const MASKED: bool, co
                 }
             }
             for (i, sums) in sums.iter_mut().enumerate() {
-                let factor = V::splat(*a.offset(i as isize * a_row));
+                let factor = V::splat(*a.byte_offset(rows.offset(i)));
                 for (sum, &vector) in sums.iter_mut().zip(&row) {
                     *sum = factor.multiply_add(vector, *sum);
                 }
@@ -216,6 +218,43 @@ unsafe fn sums<V: Vector, const R: usize, const N: usize, const MASKED: bool, co
     }
 }
 
+/// Where the rows of A are: the multiples of a stride, each of which is one operand of an instruction. Without this they
+/// become a chain of additions, each of which waits for the one before: longer than the arithmetic of a narrow tile.
+#[derive(Clone, Copy)]
+struct Rows {
+    one: isize,
+    three: isize,
+    five: isize,
+    seven: isize,
+}
+
+impl Rows {
+    /// Of `R` rows, which are so many elements apart.
+    #[inline(always)]
+    fn new<T, const R: usize>(stride: isize) -> Rows {
+        let one = stride * size_of::<T>() as isize;
+        // As if they had nothing to do with each other.
+        let apart = |multiple: isize, row: usize| if row < R { black_box(multiple) } else { multiple };
+        Rows { one, three: apart(3 * one, 3), five: apart(5 * one, 5), seven: apart(7 * one, 7) }
+    }
+
+    /// Bytes from the first row to this one.
+    #[inline(always)]
+    fn offset(self, row: usize) -> isize {
+        match row {
+            0 => 0,
+            1 => self.one,
+            2 => 2 * self.one,
+            3 => self.three,
+            4 => 4 * self.one,
+            5 => self.five,
+            6 => 2 * self.three,
+            7 => self.seven,
+            more => more as isize * self.one,
+        }
+    }
+}
+
 /// As [`sums`], for rows of B at any offsets.
 #[inline(always)]
 unsafe fn gathered<V: Vector, const R: usize, const N: usize, const MASKED: bool>(
@@ -226,6 +265,7 @@ unsafe fn gathered<V: Vector, const R: usize, const N: usize, const MASKED: bool
     unsafe {
         let mut sums = [[V::zero(); N]; R];
         let mut a = tile.a;
+        let rows = Rows::new::<V::Item, R>(tile.a_row);
         for k in 0..tile.k {
             let b = tile.b.add(*tile.b_offsets.add(k));
             let mut row = [V::zero(); N];
@@ -234,7 +274,7 @@ unsafe fn gathered<V: Vector, const R: usize, const N: usize, const MASKED: bool
                 *vector = if MASKED && j + 1 == N { V::load_masked(b, mask) } else { V::load(b) };
             }
             for (i, sums) in sums.iter_mut().enumerate() {
-                let factor = V::splat(*a.offset(i as isize * tile.a_row));
+                let factor = V::splat(*a.byte_offset(rows.offset(i)));
                 for (sum, &vector) in sums.iter_mut().zip(&row) {
                     *sum = factor.multiply_add(vector, *sum);
                 }
