@@ -9,6 +9,7 @@ mod patches;
 mod shape;
 mod sliding;
 mod source;
+mod spreading;
 #[cfg(test)]
 mod tests;
 mod turned;
@@ -21,6 +22,7 @@ use interleaved::Interleaved;
 pub use packing::Packing;
 use shape::Shape;
 use sliding::Sliding;
+use spreading::Spreading;
 use turned::Turned;
 use weights::Weights;
 use winograd::{Gradient, GradientJob, Problem, Winograd};
@@ -88,6 +90,9 @@ impl Conv {
         }
         if self.is_depthwise() {
             if let Some(problem) = sliding::Problem::new(self, form) {
+                return problem.scratch_bytes::<T>();
+            }
+            if let Some(problem) = spreading::Problem::new(self, form) {
                 return problem.scratch_bytes::<T>();
             }
             return depthwise::Layout::new::<T>(&Shape::new(self, form), threads).total;
@@ -196,6 +201,11 @@ impl Conv {
                 if let Some(problem) = sliding::Problem::new(self, form) {
                     let zeros = scratch.cast();
                     let job = Sliding { problem, tier, team, first, second, result, epilogue, zeros };
+                    return job.run();
+                }
+                if let Some(problem) = spreading::Problem::new(self, form) {
+                    let (cotangent, weights, zeros) = (first, second, scratch.cast());
+                    let job = Spreading { problem, tier, team, cotangent, weights, result, epilogue, zeros };
                     return job.run();
                 }
                 let shape = Shape::new(self, form);

@@ -133,15 +133,16 @@ impl<T: Element> Sliding<'_, T> {
         unsafe {
             if CENTERED {
                 let start = column * S;
-                let before = if start == 0 { T::ZERO } else { *line.add(start - 1) };
-                let from = line.add(start);
-                let within = start + V::LANES <= width;
-                let low = if within { V::load(from) } else { V::load_masked(from, V::mask(width - start)) };
+                // Windows may lie beyond the line altogether.
+                let before = if start == 0 || start > width { T::ZERO } else { *line.add(start - 1) };
+                let from = line.wrapping_add(start);
+                let left = width.saturating_sub(start);
+                let low = if left >= V::LANES { V::load(from) } else { V::load_masked(from, V::mask(left)) };
                 if S == 1 {
-                    let after = if start + V::LANES < width { *from.add(V::LANES) } else { T::ZERO };
+                    let after = if left > V::LANES { *from.add(V::LANES) } else { T::ZERO };
                     return [low.preceded_by(before), low, low.followed_by(after)];
                 }
-                let more = (width.saturating_sub(start + V::LANES)).min(V::LANES);
+                let more = left.saturating_sub(V::LANES).min(V::LANES);
                 let next = from.wrapping_add(V::LANES);
                 let high = if more == V::LANES { V::load(next) } else { V::load_masked(next, V::mask(more)) };
                 let odd = V::odd(low, high);

@@ -39,7 +39,7 @@ static WORDS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 
 macro_rules! vector {
     ($name:ident, $item:ty, $lanes:literal, $zero:ident, $splat:ident, $load:ident, $store:ident,
      $maskload:ident, $maskstore:ident, $fma:ident, $add:ident, $sub:ident, $compare:ident, $blend:ident,
-     $sum:ident, $even:ident, $odd:ident, $preceded:ident, $followed:ident) => {
+     $sum:ident, $even:ident, $odd:ident, $interleaved:ident, $preceded:ident, $followed:ident) => {
         impl Vector for $name {
             type Item = $item;
             type Mask = __m256i;
@@ -121,6 +121,10 @@ macro_rules! vector {
                 unsafe { $odd(low, high) }
             }
             #[inline(always)]
+            unsafe fn interleaved(first: Self, second: Self) -> [Self; 2] {
+                unsafe { $interleaved(first, second) }
+            }
+            #[inline(always)]
             unsafe fn preceded_by(self, first: $item) -> Self {
                 unsafe { $preceded(self, first) }
             }
@@ -150,6 +154,7 @@ vector!(
     sum_f32,
     even_f32,
     odd_f32,
+    interleaved_f32,
     preceded_f32,
     followed_f32
 );
@@ -171,6 +176,7 @@ vector!(
     sum_f64,
     even_f64,
     odd_f64,
+    interleaved_f64,
     preceded_f64,
     followed_f64
 );
@@ -242,4 +248,20 @@ unsafe fn preceded_f64(lanes: F64x4, first: f64) -> F64x4 {
 #[inline(always)]
 unsafe fn followed_f64(lanes: F64x4, last: f64) -> F64x4 {
     unsafe { F64x4(_mm256_blend_pd::<8>(_mm256_permute4x64_pd::<0x39>(lanes.0), _mm256_set1_pd(last))) }
+}
+
+#[inline(always)]
+unsafe fn interleaved_f32(first: F32x8, second: F32x8) -> [F32x8; 2] {
+    unsafe {
+        let (low, high) = (_mm256_unpacklo_ps(first.0, second.0), _mm256_unpackhi_ps(first.0, second.0));
+        [F32x8(_mm256_permute2f128_ps::<0x20>(low, high)), F32x8(_mm256_permute2f128_ps::<0x31>(low, high))]
+    }
+}
+
+#[inline(always)]
+unsafe fn interleaved_f64(first: F64x4, second: F64x4) -> [F64x4; 2] {
+    unsafe {
+        let (low, high) = (_mm256_unpacklo_pd(first.0, second.0), _mm256_unpackhi_pd(first.0, second.0));
+        [F64x4(_mm256_permute2f128_pd::<0x20>(low, high)), F64x4(_mm256_permute2f128_pd::<0x31>(low, high))]
+    }
 }

@@ -36,7 +36,7 @@ macro_rules! row {
 macro_rules! vector {
     ($name:ident, $item:ty, $lanes:literal, $mask:ty, $zero:ident, $splat:ident, $load:ident, $store:ident,
      $maskz_load:ident, $mask_store:ident, $fma:ident, $add:ident, $sub:ident, $compare:ident, $blend:ident,
-     $sum:ident, $even:expr, $odd:ident, $preceded:ident, $followed:ident) => {
+     $sum:ident, $even:expr, $odd:ident, $interleaved:ident, $preceded:ident, $followed:ident) => {
         impl Vector for $name {
             type Item = $item;
             type Mask = $mask;
@@ -120,6 +120,10 @@ macro_rules! vector {
                 unsafe { $odd(low, high) }
             }
             #[inline(always)]
+            unsafe fn interleaved(first: Self, second: Self) -> [Self; 2] {
+                unsafe { $interleaved(first, second) }
+            }
+            #[inline(always)]
             unsafe fn preceded_by(self, first: $item) -> Self {
                 unsafe { $preceded(self, first) }
             }
@@ -150,6 +154,7 @@ vector!(
     _mm512_reduce_add_ps,
     even_f32,
     odd_f32,
+    interleaved_f32,
     preceded_f32,
     followed_f32
 );
@@ -172,6 +177,7 @@ vector!(
     _mm512_reduce_add_pd,
     even_f64,
     odd_f64,
+    interleaved_f64,
     preceded_f64,
     followed_f64
 );
@@ -237,5 +243,27 @@ unsafe fn followed_f64(lanes: F64x8, last: f64) -> F64x8 {
     unsafe {
         let (lanes, last) = (_mm512_castpd_si512(lanes.0), _mm512_castpd_si512(_mm512_set1_pd(last)));
         F64x8(_mm512_castsi512_pd(_mm512_alignr_epi64::<1>(last, lanes)))
+    }
+}
+
+#[inline(always)]
+unsafe fn interleaved_f32(first: F32x16, second: F32x16) -> [F32x16; 2] {
+    unsafe {
+        let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+        let high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+        let (low, high) =
+            (_mm512_permutex2var_ps(first.0, low, second.0), _mm512_permutex2var_ps(first.0, high, second.0));
+        [F32x16(low), F32x16(high)]
+    }
+}
+
+#[inline(always)]
+unsafe fn interleaved_f64(first: F64x8, second: F64x8) -> [F64x8; 2] {
+    unsafe {
+        let low = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
+        let high = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
+        let (low, high) =
+            (_mm512_permutex2var_pd(first.0, low, second.0), _mm512_permutex2var_pd(first.0, high, second.0));
+        [F64x8(low), F64x8(high)]
     }
 }

@@ -54,6 +54,8 @@ pub trait Vector: Copy + 'static {
     unsafe fn even(low: Self, high: Self) -> Self;
     /// Every second lane of two vectors, beginning with the second.
     unsafe fn odd(low: Self, high: Self) -> Self;
+    /// The lanes of two vectors in turn.
+    unsafe fn interleaved(first: Self, second: Self) -> [Self; 2];
     /// The lanes moved up by one, behind this one.
     unsafe fn preceded_by(self, first: Self::Item) -> Self;
     /// The lanes moved down by one, before this one.

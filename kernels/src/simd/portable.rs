@@ -128,6 +128,15 @@ macro_rules! vector {
                 }))
             }
             #[inline(always)]
+            unsafe fn interleaved(first: Self, second: Self) -> [Self; 2] {
+                std::array::from_fn(|part| {
+                    Array(std::array::from_fn(|lane| {
+                        let place = part * $lanes + lane;
+                        if place % 2 == 0 { first.0[place / 2] } else { second.0[place / 2] }
+                    }))
+                })
+            }
+            #[inline(always)]
             unsafe fn preceded_by(self, first: $item) -> Self {
                 Array(std::array::from_fn(|lane| if lane == 0 { first } else { self.0[lane - 1] }))
             }
