@@ -180,17 +180,38 @@ impl Emitter<'_> {
         Ok(())
     }
 
+    /// Takes `value` into `all`. What it has to wait for of earlier values is one instruction, or two: NaN is looked for in
+    /// the value, which the instruction drops, not in `all`, which it keeps as its second operand.
+    pub(super) fn combine(
+        &mut self,
+        op: BinaryOp,
+        all: AsmRegisterZmm,
+        value: AsmRegisterZmm,
+    ) -> Result<(), Beyond> {
+        match op {
+            BinaryOp::Max | BinaryOp::Min => {
+                self.code.vcmpps(PASSING_MASK, value, value, UNORDERED)?;
+                match op {
+                    BinaryOp::Max => self.code.vmaxps(all, value, all)?,
+                    _ => self.code.vminps(all, value, all)?,
+                }
+                Ok(self.code.vmovaps(under(all, PASSING_MASK), value)?)
+            }
+            _ => self.binary(op, all, all, value),
+        }
+    }
+
     /// The lanes of `all` in one, by twos; the result stands in all lanes.
     pub(super) fn across(&mut self, op: BinaryOp, all: AsmRegisterZmm) -> Result<(), Beyond> {
         let other = PASSING[1];
         // Halves, quarters, pairs, neighbours.
         self.code.vshuff32x4(other, all, all, 0b0100_1110)?;
-        self.binary(op, all, all, other)?;
+        self.combine(op, all, other)?;
         self.code.vshuff32x4(other, all, all, 0b1011_0001)?;
-        self.binary(op, all, all, other)?;
+        self.combine(op, all, other)?;
         self.code.vpermilps(other, all, 0b0100_1110)?;
-        self.binary(op, all, all, other)?;
+        self.combine(op, all, other)?;
         self.code.vpermilps(other, all, 0b1011_0001)?;
-        self.binary(op, all, all, other)
+        self.combine(op, all, other)
     }
 }

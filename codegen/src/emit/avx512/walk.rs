@@ -236,7 +236,7 @@ impl Emitter<'_> {
                 let value = self.registers.vector(*value)?;
                 let Some(around) = &self.around else {
                     let all = self.registers.accumulator(*acc)?;
-                    return self.binary(op.binary(), all, all, value);
+                    return self.combine(op.binary(), all, value);
                 };
                 let masked = around.masked;
                 let found = around.partial.iter().find(|(own, _, _)| own == acc);
@@ -246,7 +246,7 @@ impl Emitter<'_> {
                     self.code.vmovaps(under(partial, TAIL), PASSING[1])?;
                     return Ok(());
                 }
-                self.binary(op.binary(), partial, partial, value)
+                self.combine(op.binary(), partial, value)
             }
             Stmt::Read { reg, acc } if self.around.is_none() => {
                 let from = self.registers.accumulator(*acc)?;
@@ -393,7 +393,7 @@ impl Emitter<'_> {
         for (acc, op, register) in partial {
             self.across(op.binary(), register)?;
             let all = self.registers.accumulator(acc)?;
-            self.binary(op.binary(), all, all, register)?;
+            self.combine(op.binary(), all, register)?;
             self.registers.give(register);
         }
         Ok(())
