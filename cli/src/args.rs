@@ -239,6 +239,10 @@ pub struct BuildArguments {
     /// Interpret instead of compiling: slow, and the same but for rounding
     #[arg(long, help_heading = "Compile")]
     pub interpreter: bool,
+    /// Keep what is compiled in this folder of yours and take it from there the next time, such as --cache ~/.cache/gradc
+    /// [default: what GRADC_CACHE says, else none]
+    #[arg(long, value_name = "DIR", help_heading = "Compile")]
+    pub cache: Option<PathBuf>,
 }
 
 impl Default for BuildArguments {
@@ -252,6 +256,7 @@ impl Default for BuildArguments {
             optimize: 2,
             no_pass: Vec::new(),
             interpreter: false,
+            cache: None,
         }
     }
 }

@@ -14,6 +14,7 @@ use gradc::{Compile, CompiledModel, Loss, LossKind, Model, ReadOptions, Role, Se
 use gradc_frontend_onnx::error::{Escaped, Quoted};
 use gradc_frontend_onnx::model::GraphModel;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 /// Reads the model.
 pub fn load(arguments: &ModelArguments) -> Result<Model> {
@@ -59,6 +60,10 @@ pub fn prepare<'m>(model: &'m Model, inputs: &Inputs, build: &BuildArguments) ->
     }
     if let Some(limit) = build.max_memory {
         compile = compile.max_memory(usize::try_from(limit).unwrap_or(usize::MAX));
+    }
+    let variable = std::env::var_os("GRADC_CACHE").filter(|folder| !folder.is_empty());
+    if let Some(folder) = build.cache.clone().or(variable.map(PathBuf::from)) {
+        compile = compile.cache(folder);
     }
     let required: BTreeSet<String> = model.inputs().into_iter().map(|input| input.name).collect();
     // Whatever there is to say of a value is said when it is set.

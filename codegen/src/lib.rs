@@ -12,12 +12,14 @@ mod lower;
 mod memory;
 pub mod program;
 mod recompute;
+mod stored;
 mod work;
 
 pub use error::{CodegenError, RunError};
 pub use exec::{
-    Aligned, CompileOptions, Executable, ObjectFile, ObjectOptions, Workspace, as_bytes, as_bytes_mut,
-    assembly, baseline_clif, clif, compile, compile_with, define_program, from_bytes, from_bytes_mut, object,
+    Aligned, CompileOptions, Executable, Image, ObjectFile, ObjectOptions, Workspace, as_bytes, as_bytes_mut,
+    assembly, baseline_clif, clif, compile, compile_with, define_program, from_bytes, from_bytes_mut,
+    machine, object,
 };
 pub use lower::{lower, lower_within};
 pub use work::Work;

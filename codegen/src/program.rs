@@ -1,16 +1,18 @@
 //! What a compiled function does, as data: buffers, and steps over them.
 
 use crate::loops::Kernel;
+use crate::stored::{ConvFields, ConvForms, DTypes, GemmFields};
 use gradc_ir::{Literal, Origin};
 use gradc_kernels::{Conv, ConvForm, Gemm};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// A piece of memory. Prints as `m3`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct Memory(pub u32);
 
 /// A loop of the program. Prints as `l3`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct LoopId(pub u32);
 
 /// Where a piece of memory comes from.
@@ -41,7 +43,7 @@ pub struct Piece {
 }
 
 /// An address: a piece of memory, an offset, and for each enclosing loop the bytes to move per step.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Place {
     /// The piece.
     pub memory: Memory,
@@ -59,7 +61,7 @@ impl Place {
 }
 
 /// One thing to do.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Step {
     /// Runs a loop kernel over its buffers.
     Kernel {
@@ -73,6 +75,7 @@ pub enum Step {
     /// A matrix product, and what is computed of its result.
     Gemm {
         /// The sizes and strides.
+        #[serde(with = "GemmFields")]
         gemm: Gemm,
         /// In f64 instead of f32.
         double: bool,
@@ -86,8 +89,10 @@ pub enum Step {
     /// A convolution or one of its gradients, and what is computed of its result.
     Conv {
         /// The sizes.
+        #[serde(with = "ConvFields")]
         conv: Conv,
         /// Which of the three.
+        #[serde(with = "ConvForms")]
         form: ConvForm,
         /// In f64 instead of f32.
         double: bool,
@@ -99,6 +104,7 @@ pub enum Step {
     /// Positions that sort each line; see [`gradc_ir::Op::ArgSort`].
     ArgSort {
         /// The element type.
+        #[serde(with = "DTypes")]
         dtype: gradc_ir::DType,
         /// Number of lines.
         lines: usize,
@@ -139,7 +145,7 @@ pub enum Step {
 }
 
 /// A kernel with tile loops that runs inside a product, on each part of the result as soon as that is final.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Epilogue {
     /// Position in [`Program::kernels`].
     pub kernel: usize,

@@ -1,5 +1,6 @@
 //! From a model to machine code.
 
+use crate::cache::{Cache, LIMIT};
 use crate::catalog::Catalog;
 use crate::compiled::{InputInfo, Names, Role, Shared, Store, TensorInfo, Warning};
 use crate::derivatives::{self, Products};
@@ -11,10 +12,11 @@ use crate::{CompiledModel, Error, Model, Optimizer, Plan, Result, Target, Times,
 use gradc_frontend_onnx::error::Quoted;
 use gradc_frontend_onnx::lower::{InputKind, WeightPolicy};
 use gradc_frontend_onnx::{self as frontend, LowerOptions, Lowered, lower};
-use gradc_ir::{Builder, DType, Graph, Literal, Value};
+use gradc_ir::{DType, Graph, Literal, Value};
 use gradc_kernels::Team;
-use gradc_passes::{Gradient, Report, pipeline, vjp};
+use gradc_passes::{Report, pipeline};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
@@ -37,6 +39,8 @@ pub struct Compile<'a> {
     outputs: Option<Vec<String>>,
     forward_only: bool,
     settings: Settings,
+    cache: Option<PathBuf>,
+    cache_limit: u64,
     observer: Option<Observer<'a>>,
     optimizer: Option<Optimizer>,
     jacobian: Option<String>,
@@ -48,7 +52,7 @@ impl<'a> Compile<'a> {
     pub fn new(model: &'a Model) -> Compile<'a> {
         Compile {
             model,
-            lower: LowerOptions { differentiate: Some(inner_gradients), ..LowerOptions::default() },
+            lower: LowerOptions { differentiate: Some(derivatives::inner), ..LowerOptions::default() },
             known: BTreeMap::new(),
             targets: Vec::new(),
             wrt: Wrt::inputs(),
@@ -61,7 +65,10 @@ impl<'a> Compile<'a> {
                 profile: false,
                 interpreter: false,
                 max_memory: None,
+                cache: None,
             },
+            cache: None,
+            cache_limit: LIMIT,
             observer: None,
             optimizer: None,
             jacobian: None,
@@ -221,6 +228,21 @@ impl<'a> Compile<'a> {
         self
     }
 
+    /// Keeps what was compiled in this folder, and takes it from there where the same is compiled again, by this or another
+    /// process: [`Plan::cached`] tells. The folder is made where there is none; it must not be one that others can write to,
+    /// since what it holds is executed. Where it cannot be used, that is a warning. Whoever observes the passes has them run.
+    pub fn cache(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.cache = Some(folder.into());
+        self
+    }
+
+    /// The most bytes that the folder of the cache should take, 1 GiB unless told otherwise: beyond, what was not used
+    /// for longest goes. A function that takes more than a quarter of it is not kept.
+    pub fn cache_limit(mut self, bytes: u64) -> Self {
+        self.cache_limit = bytes;
+        self
+    }
+
     /// The names of the passes of an optimization level, in order.
     pub fn passes(level: u8) -> Vec<&'static str> {
         pipeline(level).iter().map(|pass| pass.name()).collect()
@@ -230,6 +252,8 @@ impl<'a> Compile<'a> {
     pub fn build(mut self) -> Result<CompiledModel> {
         let started = Instant::now();
         self.check_options()?;
+        let cache = self.cache.as_ref().map(|folder| Cache::open(folder, self.cache_limit)).transpose()?;
+        self.settings.cache = cache.map(Arc::new);
         let catalog = Catalog::new(self.model);
         let selection =
             if self.forward_only { Selection::default() } else { Selection::new(&self.wrt, &catalog)? };
@@ -315,17 +339,18 @@ impl<'a> Compile<'a> {
         let target = goal.map_or_else(|| self.target_text(), |goal| goal.text);
 
         let mut observer = self.observer.take();
-        let full = Function::new(graph, &self.settings, |report, graph| {
-            if let Some(observer) = &mut observer {
-                observer(report, graph);
-            }
-        })?;
+        let full = match &mut observer {
+            Some(observer) => Function::new(graph, &self.settings, Some(&mut **observer))?,
+            None => Function::new(graph, &self.settings, None)?,
+        };
+        warnings.extend(full.not_cached.clone().map(|message| Warning { message }));
         let mut plan = Plan::of(&full, &inputs, &stores);
         plan.times = Times {
             lower: lowered_at - started,
             differentiate: differentiated_at - lowered_at,
             passes: full.times[0],
             codegen: full.times[1],
+            cache: full.times[2],
             total: started.elapsed(),
         };
         self.check_memory(&plan)?;
@@ -469,25 +494,4 @@ impl<'a> Compile<'a> {
             Some(_) | None => Ok(()),
         }
     }
-}
-
-/// The gradients that a node of the model asks for. What the target does not depend on has the gradient 0.
-fn inner_gradients(
-    builder: &Builder,
-    target: Value,
-    wrt: &[Value],
-) -> std::result::Result<Vec<Value>, String> {
-    let seed = builder.splat(&builder.ty(target), 1.0).value();
-    let found = vjp(builder, &[(target, seed)], wrt).map_err(|error| error.to_string())?;
-    let value = |(found, &wrt): (Gradient, &Value)| match found {
-        Gradient::Value(value) | Gradient::Zero { value, .. } => Ok(value),
-        Gradient::NoPath { ended_at } if ended_at.is_empty() => {
-            Ok(builder.splat(&builder.ty(wrt), 0.0).value())
-        }
-        Gradient::NoPath { ended_at } => {
-            let at = ended_at.first().map_or_else(String::new, |&node| straight::at_node(builder, node));
-            Err(format!("there is no differentiable path{at}"))
-        }
-    };
-    found.into_iter().zip(wrt).map(value).collect()
 }

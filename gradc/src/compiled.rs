@@ -234,7 +234,7 @@ impl Shared {
             let kept = graph.outputs().len() - extra;
             let outputs: Vec<Value> =
                 graph.outputs()[..kept].iter().map(|output| values[output.index()]).collect();
-            Function::new(builder.finish(&outputs), &self.settings, |_, _| {})
+            Function::new(builder.finish(&outputs), &self.settings, None)
         });
         forward.as_ref().map_err(Clone::clone)
     }

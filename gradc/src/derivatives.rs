@@ -6,7 +6,7 @@ use crate::selection::Selected;
 use crate::{Error, Result, straight};
 use gradc_frontend_onnx::Lowered;
 use gradc_frontend_onnx::error::Quoted;
-use gradc_ir::{Expr, TensorType, Value};
+use gradc_ir::{Builder, Expr, TensorType, Value};
 use gradc_passes::{Gradient, jacobian, jvp, vjp};
 
 /// A tensor and its gradient or Jacobian.
@@ -26,6 +26,27 @@ pub(crate) fn gradients(
     let wrt: Vec<Value> = selected.iter().map(|selected| selected.value).collect();
     let found = vjp(&lowered.builder, &goal.seeds, &wrt).map_err(Error::internal)?;
     explained(lowered, &goal.text, selected, &found, TensorType::clone, warnings)
+}
+
+/// The gradients that a node of the model asks for. What the target does not depend on has the gradient 0.
+pub(crate) fn inner(
+    builder: &Builder,
+    target: Value,
+    wrt: &[Value],
+) -> std::result::Result<Vec<Value>, String> {
+    let seed = builder.splat(&builder.ty(target), 1.0).value();
+    let found = vjp(builder, &[(target, seed)], wrt).map_err(|error| error.to_string())?;
+    let value = |(found, &wrt): (Gradient, &Value)| match found {
+        Gradient::Value(value) | Gradient::Zero { value, .. } => Ok(value),
+        Gradient::NoPath { ended_at } if ended_at.is_empty() => {
+            Ok(builder.splat(&builder.ty(wrt), 0.0).value())
+        }
+        Gradient::NoPath { ended_at } => {
+            let at = ended_at.first().map_or_else(String::new, |&node| straight::at_node(builder, node));
+            Err(format!("there is no differentiable path{at}"))
+        }
+    };
+    found.into_iter().zip(wrt).map(value).collect()
 }
 
 /// The Jacobians of a tensor.

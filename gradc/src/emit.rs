@@ -62,8 +62,8 @@ impl CompiledModel {
         };
         Ok(match emit {
             Emit::Ir => gradc_ir::print(&function.graph),
-            Emit::IrOptimized => gradc_ir::print(&function.optimized),
-            Emit::Dot => function.optimized.to_dot(),
+            Emit::IrOptimized => gradc_ir::print(function.optimized()),
+            Emit::Dot => function.optimized().to_dot(),
             Emit::Plan => program()?.to_string(),
             Emit::Loops => {
                 let mut text = String::new();

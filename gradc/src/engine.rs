@@ -1,12 +1,13 @@
 //! What computes: machine code, or the interpreter.
 
+use crate::cache::Cache;
 use crate::goal::LABELS;
 use crate::{Error, Result};
-use gradc_codegen::{CodegenError, CompileOptions, Executable, RunError, Workspace};
+use gradc_codegen::{CodegenError, CompileOptions, Executable, Image, RunError, Workspace};
 use gradc_ir::{EvalError, Graph, Limits, Literal, Op, Origin};
 use gradc_kernels::Team;
 use gradc_passes::{Report, Selection, pipeline, run_passes};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// How functions are compiled.
@@ -18,6 +19,7 @@ pub(crate) struct Settings {
     pub profile: bool,
     pub interpreter: bool,
     pub max_memory: Option<usize>,
+    pub cache: Option<Arc<Cache>>,
 }
 
 impl Settings {
@@ -42,13 +44,24 @@ fn constants(graph: &Graph) -> usize {
 pub(crate) struct Function {
     /// Before the passes.
     pub graph: Graph,
-    /// After them.
-    pub optimized: Graph,
+    /// After them, once somebody asked.
+    optimized: OnceLock<Graph>,
+    /// The number of nodes after them.
+    pub nodes: usize,
+    /// Empty where the function was in the cache.
     pub reports: Vec<Report>,
     pub engine: Engine,
-    /// Passes, code generation.
-    pub times: [Duration; 2],
+    /// Passes, code generation, the cache.
+    pub times: [Duration; 3],
+    /// Whether it was in the cache.
+    pub cached: bool,
+    /// Why the cache could not be used.
+    pub not_cached: Option<String>,
+    settings: Settings,
 }
+
+/// What sees the graph after each pass.
+pub(crate) type Watch<'a> = Option<&'a mut dyn FnMut(&Report, &Graph)>;
 
 pub(crate) enum Engine {
     Native(Box<Executable>),
@@ -62,37 +75,62 @@ pub(crate) enum Scratch {
 }
 
 impl Function {
-    pub fn new(
-        graph: Graph,
-        settings: &Settings,
-        mut observe: impl FnMut(&Report, &Graph),
-    ) -> Result<Function> {
+    /// Compiles a graph, or takes it from the cache, if nobody watches the passes.
+    pub fn new(graph: Graph, settings: &Settings, watch: Watch<'_>) -> Result<Function> {
         let started = Instant::now();
-        let mut reports = Vec::new();
-        let optimized = if settings.interpreter {
-            graph.clone()
-        } else {
-            let optimized =
-                run_passes(graph.clone(), &pipeline(settings.level), &settings.passes, |report, graph| {
-                    reports.push(report.clone());
-                    observe(report, graph);
-                });
-            // What code generation cannot do without runs also where passes were stopped short.
-            let needed = if settings.passes.limit.is_some() { pipeline(0) } else { Vec::new() };
-            run_passes(optimized, &needed, &Selection::default(), |_, _| {})
+        let cache = settings.cache.as_ref().filter(|_| !settings.interpreter);
+        let slot = cache.map(|cache| cache.slot(&graph, settings)).transpose();
+        let (slot, mut not_cached) = match slot {
+            Ok(slot) => (slot, None),
+            Err(why) => (None, Some(why)),
         };
-        let passed = Instant::now();
+        if let Some(found) = slot.as_ref().filter(|_| watch.is_none()).and_then(|slot| slot.find(&graph)) {
+            return Ok(Function {
+                graph,
+                optimized: OnceLock::new(),
+                nodes: found.nodes,
+                reports: Vec::new(),
+                engine: Engine::Native(Box::new(found.executable)),
+                times: [Duration::ZERO, Duration::ZERO, started.elapsed()],
+                cached: true,
+                not_cached: None,
+                settings: settings.clone(),
+            });
+        }
+        let looked = started.elapsed();
+        let mut reports = Vec::new();
+        let optimized = match settings.interpreter {
+            true => graph.clone(),
+            false => optimize(&graph, settings, &mut reports, watch),
+        };
+        let passed = started.elapsed();
+        let mut kept = Duration::ZERO;
         let engine = if settings.interpreter {
             Engine::Interpreter
         } else {
             let arena_limit = settings.arena_limit(&optimized);
             let options =
                 CompileOptions { threads: settings.threads, profile: settings.profile, arena_limit };
-            let executable = gradc_codegen::compile_with(&optimized, &options).map_err(refused)?;
-            Engine::Native(Box::new(executable))
+            let image = Image::new(&optimized, &options).map_err(refused)?;
+            if let Some(slot) = slot {
+                let started = Instant::now();
+                not_cached = slot.keep(&image.to_bytes(&graph), optimized.len()).err();
+                kept = started.elapsed();
+            }
+            Engine::Native(Box::new(image.load().map_err(refused)?))
         };
-        let times = [passed - started, passed.elapsed()];
-        Ok(Function { graph, optimized, reports, engine, times })
+        let times = [passed - looked, started.elapsed() - passed - kept, looked + kept];
+        let nodes = optimized.len();
+        let (optimized, settings) = (optimized.into(), settings.clone());
+        Ok(Function { graph, optimized, nodes, reports, engine, times, cached: false, not_cached, settings })
+    }
+
+    /// The graph after the passes.
+    pub fn optimized(&self) -> &Graph {
+        self.optimized.get_or_init(|| match self.settings.interpreter {
+            true => self.graph.clone(),
+            false => optimize(&self.graph, &self.settings, &mut Vec::new(), None),
+        })
     }
 
     pub fn scratch(&self, team: &Arc<Team>) -> Scratch {
@@ -124,7 +162,7 @@ impl Function {
     pub fn constants(&self) -> usize {
         match &self.engine {
             Engine::Native(executable) => executable.program().constants(),
-            Engine::Interpreter => constants(&self.optimized),
+            Engine::Interpreter => constants(self.optimized()),
         }
     }
 
@@ -205,6 +243,20 @@ impl Function {
             _ => None,
         })
     }
+}
+
+/// Runs the passes.
+fn optimize(graph: &Graph, settings: &Settings, reports: &mut Vec<Report>, mut watch: Watch<'_>) -> Graph {
+    let passes = pipeline(settings.level);
+    let optimized = run_passes(graph.clone(), &passes, &settings.passes, |report, graph| {
+        reports.push(report.clone());
+        if let Some(watch) = &mut watch {
+            watch(report, graph);
+        }
+    });
+    // What code generation cannot do without runs also where passes were stopped short.
+    let needed = if settings.passes.limit.is_some() { pipeline(0) } else { Vec::new() };
+    run_passes(optimized, &needed, &Selection::default(), |_, _| {})
 }
 
 pub(crate) fn node_of(origin: &Origin) -> (String, String) {

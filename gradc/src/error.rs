@@ -210,6 +210,14 @@ pub enum Error {
     /// A file of arrays cannot be read or written.
     #[error(transparent)]
     File(#[from] FormatError),
+    /// Others could put code into the cache.
+    #[error("the cache {} is refused: {why}", Quoted(folder))]
+    CacheFolder {
+        /// The folder.
+        folder: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// A bug of the compiler.
     #[error("internal error: {what}")]
     Internal {
@@ -244,6 +252,7 @@ impl Error {
             Error::Memory { .. } => "GC0601",
             Error::NotFinite(_) => "GC0701",
             Error::File(error) => error.code(),
+            Error::CacheFolder { .. } => "GC0109",
             Error::Internal { .. } => "GC0901",
         }
     }
@@ -372,6 +381,12 @@ impl Error {
             }
             Error::NotFinite(found) => found.help(),
             Error::File(error) => error.help(),
+            Error::CacheFolder { folder, .. } => {
+                format!(
+                    "what it holds is executed: name a folder of your own, or chmod go-w {}",
+                    Escaped(folder)
+                )
+            }
             Error::Internal { .. } => {
                 "this is a bug of gradc: please report it with the model's structure".to_owned()
             }

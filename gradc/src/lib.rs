@@ -57,6 +57,7 @@
 #![deny(unsafe_code)]
 
 mod buffers;
+mod cache;
 mod catalog;
 mod compile;
 mod compiled;

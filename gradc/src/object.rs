@@ -38,9 +38,9 @@ impl CompiledModel {
             defaults.push(store.as_ref().and_then(|store| literal(store.bytes())));
         }
         let threads = shared.settings.threads;
-        let arena_limit = shared.settings.arena_limit(&shared.full.optimized);
+        let arena_limit = shared.settings.arena_limit(shared.full.optimized());
         let options = ObjectOptions { name: format!("{name}_run"), threads, arena_limit, defaults };
-        let file = gradc_codegen::object(&shared.full.optimized, &options).map_err(refused)?;
+        let file = gradc_codegen::object(shared.full.optimized(), &options).map_err(refused)?;
         let header = self.header(name, &file);
         Ok(ObjectFile { object: file.bytes, header })
     }

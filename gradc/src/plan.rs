@@ -28,7 +28,9 @@ pub struct Plan {
     pub kernels: usize,
     /// How many of these are of which kind, by name.
     pub kernel_kinds: Vec<(&'static str, usize)>,
-    /// What the passes did, in order.
+    /// Whether the compiled function was in the cache, so that no pass ran and no code was generated.
+    pub cached: bool,
+    /// What the passes did, in order. Empty where the function was in the cache.
     pub passes: Vec<Report>,
     /// How long compiling took.
     pub times: Times,
@@ -45,6 +47,8 @@ pub struct Times {
     pub passes: Duration,
     /// Loops, memory planning, machine code.
     pub codegen: Duration,
+    /// Looking into the cache, and writing to it.
+    pub cache: Duration,
     /// All of it.
     pub total: Duration,
 }
@@ -68,10 +72,11 @@ impl Plan {
             inputs: bytes(false),
             weights: bytes(true) + function.constants(),
             outputs: function.graph.output_types().into_iter().map(gradc_ir::TensorType::bytes).sum(),
-            nodes: [function.graph.len(), function.optimized.len()],
+            nodes: [function.graph.len(), function.nodes],
             kernels: kinds.values().sum(),
             kernel_kinds: kinds.into_iter().collect(),
             passes: function.reports.clone(),
+            cached: function.cached,
             times: Times::default(),
         }
     }

@@ -50,7 +50,7 @@ pub struct CompileCommand {
     /// Print the graph after this pass to standard error, such as --print-after simplify
     #[arg(long, value_name = "PASS", help_heading = "Compile")]
     pub print_after: Vec<String>,
-    /// List the passes with their times
+    /// List the passes with their times (nothing that is taken from the cache has any)
     #[arg(long, help_heading = "Compile")]
     pub time_passes: bool,
     /// Write the forms to files in this folder instead of standard output; of obj, the object file to write
@@ -86,8 +86,8 @@ impl CompileCommand {
         if goal.is_empty() && goal.wrt.is_none() {
             compile = compile.forward_only();
         }
-        let compiled = compile
-            .observe(|report, graph| {
+        if !self.print_after.is_empty() {
+            compile = compile.observe(|report, graph| {
                 if self.print_after.iter().any(|name| name == report.name) {
                     printed.borrow_mut().push_str(&format!(
                         "// after {}\n{}\n",
@@ -95,8 +95,9 @@ impl CompileCommand {
                         gradc_ir::print(graph)
                     ));
                 }
-            })
-            .build()?;
+            });
+        }
+        let compiled = compile.build()?;
         eprint_all(&printed.borrow());
         compiled.warnings().iter().for_each(|warning| terminal.warn(&warning.message));
         let mut written = Vec::new();
@@ -154,6 +155,7 @@ impl CompileCommand {
             ("differentiate", times.differentiate),
             ("passes", times.passes),
             ("codegen", times.codegen),
+            ("cache", times.cache),
         ];
         terminal.answer(
             || {
@@ -163,6 +165,7 @@ impl CompileCommand {
                     "dims": compiled.dims(),
                     "fixed": compiled.fixed().keys().collect::<Vec<_>>(),
                     "nodes": { "before": plan.nodes[0], "after": plan.nodes[1] },
+                    "cached": plan.cached,
                     "kernels": plan.kernels,
                     "kernel_kinds": plan.kernel_kinds.iter().map(|(kind, count)| json!({ "kind": kind, "count": count })).collect::<Vec<_>>(),
                     "memory": inspect::memory(plan),
@@ -202,13 +205,20 @@ impl CompileCommand {
                         plan.repeated * 100.0
                     );
                 }
-                let parts: Vec<String> = parts.iter().map(|(name, time)| format!("{name} {}", duration(*time))).collect();
-                text += &format!("time     {}: {}\n", duration(times.total), parts.join(" · "));
+                let done = |(name, _): &&(&str, _)| match *name {
+                    "passes" | "codegen" => !plan.cached,
+                    "cache" => !times.cache.is_zero(),
+                    _ => true,
+                };
+                let parts: Vec<String> =
+                    parts.iter().filter(done).map(|(name, time)| format!("{name} {}", duration(*time))).collect();
+                let cached = if plan.cached { " · cached" } else { "" };
+                text += &format!("time     {}: {}{cached}\n", duration(times.total), parts.join(" · "));
                 if !compiled.fixed().is_empty() {
                     let names: Vec<String> = compiled.fixed().keys().map(|name| Quoted(name).to_string()).collect();
                     text += &format!("fixed    {}: shapes depend on their values\n", names.join(", "));
                 }
-                if self.time_passes {
+                if self.time_passes && !plan.cached {
                     let mut rows = vec![["pass", "nodes before", "after", "time"].map(str::to_owned).to_vec()];
                     rows.extend(plan.passes.iter().map(|pass| {
                         vec![pass.name.to_owned(), grouped(pass.nodes[0]), grouped(pass.nodes[1]), duration(pass.time)]

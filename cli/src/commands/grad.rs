@@ -96,6 +96,7 @@ impl Grad {
             return Ok(ExitCode::SUCCESS);
         }
         let times = [compiled.plan().times.total, run_time];
+        let cached = if compiled.plan().cached { " (cached)" } else { "" };
         let file = self.save.output.as_deref().zip(written);
         terminal.answer(
             || {
@@ -106,6 +107,7 @@ impl Grad {
                     "gradients": summaries.iter().map(Summary::json).collect::<Vec<_>>(),
                     "hessian_products": product_summaries.iter().map(Summary::json).collect::<Vec<_>>(),
                     "compile_ms": times[0].as_secs_f64() * 1e3,
+        "cached": compiled.plan().cached,
                     "run_ms": times[1].as_secs_f64() * 1e3,
                     "warnings": compiled.warnings().iter().map(|warning| warning.message.clone()).collect::<Vec<_>>(),
                     "wrote": file.map(|(path, _)| path.display().to_string()),
@@ -117,7 +119,7 @@ impl Grad {
                     None => format!("target   {}, each element\n", Escaped(&target)),
                 };
                 text += &table(&summaries.iter().chain(&product_summaries).map(Summary::row).collect::<Vec<_>>());
-                let times = format!("compile {} · run {}", duration(times[0]), duration(times[1]));
+                let times = format!("compile {}{cached} · run {}", duration(times[0]), duration(times[1]));
                 match file {
                     Some((path, size)) => {
                         let arrays = count(gradients.len(), "tensor", "tensors");

@@ -94,6 +94,7 @@ impl Run {
         let passed = compared.iter().flatten().all(|comparison| comparison.passed);
         if !to_stdout {
             let times = [compiled.plan().times.total, run_time];
+            let cached = if compiled.plan().cached { " (cached)" } else { "" };
             let file = self.save.output.as_deref().zip(written);
             terminal.answer(
                 || {
@@ -101,6 +102,7 @@ impl Run {
                         "schema": "gradc.run/1",
                         "outputs": outputs.iter().map(|(name, array)| describe(name, array)).collect::<Vec<_>>(),
                         "compile_ms": times[0].as_secs_f64() * 1e3,
+        "cached": compiled.plan().cached,
                         "run_ms": times[1].as_secs_f64() * 1e3,
                         "wrote": file.map(|(path, _)| path.display().to_string()),
                         "test_data": compared.as_ref().map(|all| all.iter().map(Comparison::json).collect::<Vec<_>>()),
@@ -112,7 +114,7 @@ impl Run {
                         rows.push(comparison.row());
                     }
                     let mut text = table(&rows);
-                    let times = format!("compile {} · run {}", duration(times[0]), duration(times[1]));
+                    let times = format!("compile {}{cached} · run {}", duration(times[0]), duration(times[1]));
                     match file {
                         Some((path, size)) => {
                             let arrays = count(outputs.len(), "tensor", "tensors");

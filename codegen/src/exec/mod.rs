@@ -1,14 +1,16 @@
 //! Compiled programs and how they run.
 
+mod code;
 mod entry;
 mod facts;
 mod finish;
+mod image;
 mod machine;
 mod object;
+mod recorder;
 
 use crate::emit::{self, EmitError, IsaOptions};
 use crate::loops::Kernel;
-use crate::lower::lower_within;
 use crate::program::{Origins, Program};
 use crate::{CodegenError, RunError};
 use cranelift_codegen::isa::OwnedTargetIsa;
@@ -20,6 +22,9 @@ use gradc_runtime::Ticks;
 use machine::{Machine, Pointer};
 use std::sync::Arc;
 
+pub(crate) use code::Code;
+pub use image::Image;
+pub(crate) use image::signature;
 pub use machine::{Aligned, as_bytes, as_bytes_mut, from_bytes, from_bytes_mut};
 pub use object::{ObjectFile, ObjectOptions, object};
 
@@ -66,34 +71,14 @@ pub fn compile(graph: &Graph, threads: usize) -> Result<Executable, CodegenError
 
 /// As [`compile`], with all options.
 pub fn compile_with(graph: &Graph, options: &CompileOptions) -> Result<Executable, CodegenError> {
-    let program = lower_within(graph, options.threads, options.arena_limit)?;
+    Image::new(graph, options)?.load()
+}
+
+/// The machine that code is made for, with everything that code generation asks of it, as text.
+pub fn machine() -> Result<String, CodegenError> {
     let isa = emit::host_isa(IsaOptions::jit())?;
-    let mut builder = JITBuilder::with_isa(isa, default_libcall_names());
-    emit::register_runtime(&mut builder);
-    let mut module = JITModule::new(builder);
-    let entry = define_program(&mut module, &program, options, "gradc_main")?;
-    module.finalize_definitions()?;
-    let constants = (program.pieces.iter())
-        .filter_map(|piece| match &piece.origin {
-            Origins::Constant(literal) => {
-                let aligned = Pointer::read(literal.bytes()).is_aligned(literal.dtype().size());
-                Some((!aligned).then(|| Arc::new(Aligned::copy_of(literal.bytes()))))
-            }
-            Origins::Packed(literal) => {
-                let aligned = Pointer::read(literal.bytes()).is_aligned(64);
-                Some((!aligned).then(|| Arc::new(Aligned::copy_of(literal.bytes()))))
-            }
-            Origins::Input(_) | Origins::Output(_) => Some(None),
-            Origins::Arena => None,
-        })
-        .collect();
-    Ok(Executable {
-        machine: Machine::new(module, entry),
-        inputs: graph.inputs().iter().map(|input| input.ty.clone()).collect(),
-        outputs: graph.output_types().into_iter().cloned().collect(),
-        program,
-        constants,
-    })
+    let features: Vec<String> = isa.isa_flags().iter().map(ToString::to_string).collect();
+    Ok(format!("{}\n{}{}", isa.triple(), isa.flags(), features.join("\n")))
 }
 
 /// Defines all functions of a program in a module (of the JIT or of an object file): its kernels and the entry

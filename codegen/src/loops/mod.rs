@@ -60,25 +60,27 @@ pub use parse::{ParseError, parse_kernel, parse_kernels};
 pub use scalar::{BinaryOp, CompareOp, Constant, ReduceOp, Scalar, UnaryOp, UpdateOp};
 pub use validate::KernelError;
 
+use serde::{Deserialize, Serialize};
+
 /// A register: the result of one operation. Numbers [`Kernel::registers`]. Printed `r3`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Reg(pub u32);
 
 /// A loop counter. Printed `i3`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Var(pub u32);
 
 /// An accumulator: a mutable cell. Numbers [`Kernel::accumulators`]. Printed `a3`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Acc(pub u32);
 
 /// A buffer. Numbers [`Kernel::buffers`], and the table of pointers that the emitted function
 /// takes. Printed `b3`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct BufferId(pub u32);
 
 /// One loop nest (or several in sequence): what becomes one function.
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
 pub struct Kernel {
     /// Name of the emitted function; not part of the kernel's identity.
     pub name: String,
@@ -95,7 +97,7 @@ pub struct Kernel {
 }
 
 /// A flat array in memory, aligned to at least its element size.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Buffer {
     /// For the reader only.
     pub name: String,
@@ -108,7 +110,7 @@ pub struct Buffer {
 }
 
 /// How a kernel uses a buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Access {
     /// Loads only.
     Read,
@@ -121,7 +123,7 @@ pub enum Access {
 }
 
 /// The schedule of a loop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum LoopKind {
     /// One iteration after the other.
     Serial,
@@ -139,7 +141,7 @@ pub enum LoopKind {
 }
 
 /// A statement.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Stmt {
     /// `reg = op(args)`.
     Let {
@@ -251,7 +253,7 @@ pub enum Stmt {
 }
 
 /// What `Let` computes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ScalarOp {
     /// A constant of the register's type; no operands.
     Constant(Constant),
@@ -277,7 +279,7 @@ pub enum ScalarOp {
 
 /// An affine position `constant + sum(coefficient * variable) + sum(coefficient * register)`,
 /// in elements.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
 pub struct Index {
     /// Constant part.
     pub constant: i64,
@@ -288,7 +290,7 @@ pub struct Index {
 }
 
 /// A condition of `Stmt::If`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Condition {
     /// Compares an affine expression with a bound.
     Affine {

@@ -1,12 +1,13 @@
 //! Element types and the operations on single values.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Declares a closed enum together with the word that stands for each variant in the text form.
 macro_rules! words {
     ($(#[$outer:meta])* $name:ident { $($(#[$inner:meta])* $variant:ident = $word:literal,)* }) => {
         $(#[$outer])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         pub enum $name { $($(#[$inner])* $variant,)* }
 
         impl $name {
@@ -322,7 +323,7 @@ impl UpdateOp {
 
 /// A value known when the kernel is built. Integers of every type are kept as the bits of an
 /// `i64` (a `U64` above `i64::MAX` is negative here); they are truncated to the register's type.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub enum Constant {
     /// For `F32` (rounded) and `F64` registers.
     Float(f64),

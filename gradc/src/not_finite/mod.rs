@@ -221,8 +221,9 @@ fn run(
     let chosen = choose(&builder, &values);
     let graph = builder.finish(&chosen);
     let types: Vec<TensorType> = graph.output_types().into_iter().cloned().collect();
-    let settings = Settings { level: 0, passes: Selection::default(), ..shared.settings.clone() };
-    let function = Function::new(graph, &settings, |_, _| {})?;
+    let settings =
+        Settings { level: 0, passes: Selection::default(), cache: None, ..shared.settings.clone() };
+    let function = Function::new(graph, &settings, None)?;
     let mut buffers: Vec<Aligned> = types.iter().map(|ty| Aligned::new(ty.bytes())).collect();
     function.run(
         &mut function.scratch(&shared.team),

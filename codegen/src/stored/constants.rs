@@ -1,0 +1,81 @@
+//! Tensors known at compile time, as they are written: those that the graph holds as references to it, so that weights
+//! are not copied.
+
+use super::{ALIGNMENT, DTypes};
+use bytes::Bytes;
+use gradc_ir::{DType, Graph, Literal, Op, Shape, TensorType};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Where the elements of a tensor are.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Stored {
+    #[serde(with = "DTypes")]
+    dtype: DType,
+    shape: Vec<usize>,
+    /// The constant of the graph that they are part of, by its position among all; else they stand in the file.
+    constant: Option<usize>,
+    /// Where they begin there.
+    offset: usize,
+}
+
+/// The constants of a graph.
+pub(super) struct Constants {
+    all: Vec<Bytes>,
+    /// Positions in `all` by address.
+    addresses: BTreeMap<usize, usize>,
+}
+
+impl Constants {
+    /// All constants of a graph and of the graphs in it, in order.
+    pub fn of(graph: &Graph) -> Constants {
+        let mut all = Vec::new();
+        let mut waiting = vec![graph];
+        while let Some(graph) = waiting.pop() {
+            for (_, node) in graph.iter() {
+                match &node.op {
+                    Op::Constant(literal) => all.push(literal.bytes().clone()),
+                    Op::Scan(scan) => waiting.push(&scan.body),
+                    Op::Fused(fused) => waiting.push(&fused.body),
+                    _ => {}
+                }
+            }
+        }
+        let addresses =
+            all.iter().enumerate().rev().map(|(at, bytes)| (bytes.as_ptr() as usize, at)).collect();
+        Constants { all, addresses }
+    }
+
+    /// Says where the elements of a tensor are; those that the graph does not hold are added to the file's bytes.
+    pub fn store(&self, literal: &Literal, file: &mut Vec<u8>) -> Stored {
+        let bytes = literal.bytes();
+        let (constant, offset) = match self.find(bytes) {
+            Some((constant, offset)) => (Some(constant), offset),
+            None => {
+                file.resize(file.len().next_multiple_of(ALIGNMENT), 0);
+                file.extend_from_slice(bytes);
+                (None, file.len() - bytes.len())
+            }
+        };
+        Stored { dtype: literal.dtype(), shape: literal.shape().to_vec(), constant, offset }
+    }
+
+    /// The constant that holds these very bytes, and where in it they begin.
+    fn find(&self, bytes: &Bytes) -> Option<(usize, usize)> {
+        let address = bytes.as_ptr() as usize;
+        let (&start, &constant) = self.addresses.range(..=address).next_back()?;
+        let offset = address - start;
+        (offset + bytes.len() <= self.all[constant].len() && !bytes.is_empty()).then_some((constant, offset))
+    }
+
+    /// The tensor, if there is such a one in the graph or in the file's bytes.
+    pub fn load(&self, stored: &Stored, file: &Bytes) -> Option<Literal> {
+        let ty = TensorType::new(stored.dtype, Shape::checked(&stored.shape)?);
+        let all = match stored.constant {
+            Some(constant) => self.all.get(constant)?,
+            None => file,
+        };
+        let end = stored.offset.checked_add(ty.bytes()).filter(|&end| end <= all.len())?;
+        Literal::from_bytes(ty, all.slice(stored.offset..end))
+    }
+}

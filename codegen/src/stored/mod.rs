@@ -1,0 +1,140 @@
+//! Images as bytes: a description, then the bytes of functions, data and tensors.
+
+mod constants;
+mod fields;
+mod sound;
+
+use crate::exec::{Code, Image, signature};
+use crate::loops::Kernel;
+use crate::program::{Labels, Origins, Piece, Program, Step};
+use bytes::Bytes;
+use constants::{Constants, Stored};
+use gradc_ir::{Graph, Origin};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+
+pub(crate) use fields::{ConvFields, ConvForms, DTypes, GemmFields};
+
+/// What stands before the description: its length.
+const HEAD: usize = size_of::<u64>();
+/// What positions in the file are multiples of, where tensors begin; caches of processors have such lines.
+const ALIGNMENT: usize = 64;
+
+/// All of an image but its bytes.
+#[derive(Serialize, Deserialize)]
+struct Description<'a> {
+    code: Cow<'a, Code>,
+    pieces: Vec<PieceFields>,
+    kernels: Cow<'a, [Kernel]>,
+    steps: Cow<'a, [Step]>,
+    /// Name and operator.
+    labels: Vec<Option<(Cow<'a, str>, Cow<'a, str>)>>,
+    repeats: Cow<'a, [usize]>,
+    loops: u32,
+    arena: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PieceFields {
+    origin: Source,
+    bytes: usize,
+    offset: usize,
+}
+
+/// The variants of [`Origins`].
+#[derive(Serialize, Deserialize)]
+enum Source {
+    Input(usize),
+    Output(usize),
+    Constant(Stored),
+    Packed(Stored),
+    Arena,
+}
+
+fn label(origin: &Origin) -> (Cow<'_, str>, Cow<'_, str>) {
+    (Cow::from(&*origin.name), Cow::from(&*origin.operator))
+}
+
+fn origin((name, operator): (Cow<'_, str>, Cow<'_, str>)) -> Origin {
+    Origin { name: (&*name).into(), operator: (&*operator).into() }
+}
+
+impl Image {
+    /// The image as bytes. `graph` is any graph with the same constants, such as the one before the passes: what it
+    /// holds is not in the bytes.
+    pub fn to_bytes(&self, graph: &Graph) -> Vec<u8> {
+        let constants = Constants::of(graph);
+        let mut file = self.bytes.to_vec();
+        let program = &self.program;
+        let pieces = (program.pieces.iter())
+            .map(|piece| PieceFields {
+                origin: match &piece.origin {
+                    Origins::Input(position) => Source::Input(*position),
+                    Origins::Output(position) => Source::Output(*position),
+                    Origins::Constant(literal) => Source::Constant(constants.store(literal, &mut file)),
+                    Origins::Packed(literal) => Source::Packed(constants.store(literal, &mut file)),
+                    Origins::Arena => Source::Arena,
+                },
+                bytes: piece.bytes,
+                offset: piece.offset,
+            })
+            .collect();
+        let description = Description {
+            code: Cow::Borrowed(&self.code),
+            pieces,
+            kernels: Cow::Borrowed(&program.kernels),
+            steps: Cow::Borrowed(&program.steps),
+            labels: program.labels.0.iter().map(|origin| origin.as_ref().map(label)).collect(),
+            repeats: Cow::Borrowed(&program.repeats),
+            loops: program.loops,
+            arena: program.arena,
+        };
+        let description = match postcard::to_allocvec(&description) {
+            Ok(bytes) => bytes,
+            Err(error) => panic!("sequences of known lengths can be written to memory: {error}"),
+        };
+        let start = (HEAD + description.len()).next_multiple_of(ALIGNMENT);
+        let mut bytes = Vec::with_capacity(start + file.len());
+        bytes.extend_from_slice(&(description.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(&description);
+        bytes.resize(start, 0);
+        bytes.extend_from_slice(&file);
+        bytes
+    }
+
+    /// The image that [`Image::to_bytes`] made these bytes of, with an equal graph; `None` where they are no such bytes.
+    /// Tensors keep a reference to them, and are read in place if they begin a cache line.
+    ///
+    /// What is not refused may still be code of someone else's: bytes must come from where nobody else can write.
+    pub fn from_bytes(bytes: &Bytes, graph: &Graph) -> Option<Image> {
+        let length = u64::from_le_bytes(bytes.get(..HEAD)?.try_into().ok()?);
+        let end = usize::try_from(length).ok()?.checked_add(HEAD)?;
+        let description: Description = postcard::from_bytes(bytes.get(HEAD..end)?).ok()?;
+        let start = end.checked_next_multiple_of(ALIGNMENT)?;
+        let file = (start <= bytes.len()).then(|| bytes.slice(start..))?;
+        let constants = Constants::of(graph);
+        let piece = |piece: PieceFields| {
+            let origin = match piece.origin {
+                Source::Input(position) => Origins::Input(position),
+                Source::Output(position) => Origins::Output(position),
+                Source::Constant(stored) => Origins::Constant(constants.load(&stored, &file)?),
+                Source::Packed(stored) => Origins::Packed(constants.load(&stored, &file)?),
+                Source::Arena => Origins::Arena,
+            };
+            Some(Piece { origin, bytes: piece.bytes, offset: piece.offset })
+        };
+        let program = Program {
+            pieces: description.pieces.into_iter().map(piece).collect::<Option<_>>()?,
+            kernels: description.kernels.into_owned(),
+            steps: description.steps.into_owned(),
+            labels: Labels(description.labels.into_iter().map(|label| label.map(origin)).collect()),
+            repeats: description.repeats.into_owned(),
+            loops: description.loops,
+            arena: description.arena,
+        };
+        let (inputs, outputs) = signature(graph);
+        let code = description.code.into_owned();
+        let sound = code.is_whole(&file) && sound::is_sound(&program, inputs.len(), outputs.len());
+        sound.then_some(Image { program, code, bytes: file, inputs, outputs })
+    }
+}

@@ -1,0 +1,34 @@
+//! What stands before an image in a file: which one it is, and a checksum.
+
+use super::key::Key;
+use bytes::Bytes;
+
+/// The first bytes of a file. The number is that of the form: a change of what files hold gives another.
+const MAGIC: [u8; 16] = *b"gradc plan\0\0\0\0\0\x01";
+const CHECKSUM: std::ops::Range<usize> = 16..48;
+const KEY: std::ops::Range<usize> = 48..80;
+const NODES: std::ops::Range<usize> = 80..88;
+/// Where the image begins: at a cache line of a file that does so.
+const IMAGE: usize = 128;
+
+/// The file of an image.
+pub(super) fn seal(image: &[u8], nodes: usize, key: &Key) -> Vec<u8> {
+    let mut file = Vec::with_capacity(IMAGE + image.len());
+    file.resize(IMAGE, 0);
+    file[..CHECKSUM.start].copy_from_slice(&MAGIC);
+    file[KEY].copy_from_slice(&key.0);
+    file[NODES].copy_from_slice(&(nodes as u64).to_le_bytes());
+    file.extend_from_slice(image);
+    let checksum = blake3::hash(&file[CHECKSUM.end..]);
+    file[CHECKSUM].copy_from_slice(checksum.as_bytes());
+    file
+}
+
+/// The number of nodes and the image in a file, if it is whole and the one of this key.
+pub(super) fn open(file: &Bytes, key: &Key) -> Option<(usize, Bytes)> {
+    let head = file.get(..IMAGE)?;
+    let fits = head[..CHECKSUM.start] == MAGIC && head[KEY] == key.0;
+    let whole = fits && blake3::hash(&file[CHECKSUM.end..]).as_bytes()[..] == head[CHECKSUM];
+    let nodes = u64::from_le_bytes(head[NODES].try_into().ok()?);
+    whole.then_some((usize::try_from(nodes).ok()?, file.slice(IMAGE..)))
+}
