@@ -237,7 +237,7 @@ impl<'a> Compile<'a> {
     }
 
     /// The most bytes that the folder of the cache should take, 1 GiB unless told otherwise: beyond, what was not used
-    /// for longest goes. A function that takes more than a quarter of it is not kept.
+    /// for longest goes.
     pub fn cache_limit(mut self, bytes: u64) -> Self {
         self.cache_limit = bytes;
         self

@@ -114,7 +114,7 @@ impl Function {
             let image = Image::new(&optimized, &options).map_err(refused)?;
             if let Some(slot) = slot {
                 let started = Instant::now();
-                not_cached = slot.keep(&image.to_bytes(&graph), optimized.len()).err();
+                not_cached = slot.keep(&image, &graph, optimized.len()).err();
                 kept = started.elapsed();
             }
             Engine::Native(Box::new(image.load().map_err(refused)?))

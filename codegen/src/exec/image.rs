@@ -12,7 +12,7 @@ use bytes::Bytes;
 use gradc_ir::{Graph, TensorType};
 use std::sync::Arc;
 
-/// A graph compiled for this machine, before it is made executable. Its bytes, [`Image::to_bytes`], can be kept and
+/// A graph compiled for this machine, before it is made executable. What [`Image::write`] writes can be
 /// loaded by another process of the same build of the compiler on a machine with the same instructions.
 pub struct Image {
     pub(crate) program: Program,

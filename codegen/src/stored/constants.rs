@@ -13,10 +13,53 @@ pub(super) struct Stored {
     #[serde(with = "DTypes")]
     dtype: DType,
     shape: Vec<usize>,
-    /// The constant of the graph that they are part of, by its position among all; else they stand in the file.
+    /// The constant of the graph that they are part of, by its position among all; else they stand in the payload.
     constant: Option<usize>,
     /// Where they begin there.
     offset: usize,
+}
+
+/// The bytes of functions and data, then tensors.
+pub(super) struct Payload {
+    /// Where the tensors begin.
+    start: usize,
+    end: usize,
+    /// Where each lies.
+    tensors: Vec<(usize, Bytes)>,
+}
+
+impl Payload {
+    /// No tensors, after so many other bytes.
+    pub fn after(start: usize) -> Payload {
+        Payload { start, end: start, tensors: Vec::new() }
+    }
+
+    fn add(&mut self, bytes: &Bytes) -> usize {
+        let offset = self.end.next_multiple_of(ALIGNMENT);
+        self.end = offset + bytes.len();
+        self.tensors.push((offset, bytes.clone()));
+        offset
+    }
+
+    /// Where it ends.
+    pub fn end(&self) -> usize {
+        self.end
+    }
+
+    /// What the tensors take.
+    pub fn bytes(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Appends the other bytes and the tensors.
+    pub fn write(&self, before: &[u8], file: &mut Vec<u8>) {
+        let start = file.len();
+        file.extend_from_slice(before);
+        for (offset, bytes) in &self.tensors {
+            file.resize(start + offset, 0);
+            file.extend_from_slice(bytes);
+        }
+    }
 }
 
 /// The constants of a graph.
@@ -46,16 +89,11 @@ impl Constants {
         Constants { all, addresses }
     }
 
-    /// Says where the elements of a tensor are; those that the graph does not hold are added to the file's bytes.
-    pub fn store(&self, literal: &Literal, file: &mut Vec<u8>) -> Stored {
-        let bytes = literal.bytes();
-        let (constant, offset) = match self.find(bytes) {
+    /// Says where the elements of a tensor are; those that the graph does not hold become part of the payload.
+    pub fn store(&self, literal: &Literal, payload: &mut Payload) -> Stored {
+        let (constant, offset) = match self.find(literal.bytes()) {
             Some((constant, offset)) => (Some(constant), offset),
-            None => {
-                file.resize(file.len().next_multiple_of(ALIGNMENT), 0);
-                file.extend_from_slice(bytes);
-                (None, file.len() - bytes.len())
-            }
+            None => (None, payload.add(literal.bytes())),
         };
         Stored { dtype: literal.dtype(), shape: literal.shape().to_vec(), constant, offset }
     }
@@ -68,12 +106,12 @@ impl Constants {
         (offset + bytes.len() <= self.all[constant].len() && !bytes.is_empty()).then_some((constant, offset))
     }
 
-    /// The tensor, if there is such a one in the graph or in the file's bytes.
-    pub fn load(&self, stored: &Stored, file: &Bytes) -> Option<Literal> {
+    /// The tensor, if there is such a one in the graph or in the payload.
+    pub fn load(&self, stored: &Stored, payload: &Bytes) -> Option<Literal> {
         let ty = TensorType::new(stored.dtype, Shape::checked(&stored.shape)?);
         let all = match stored.constant {
             Some(constant) => self.all.get(constant)?,
-            None => file,
+            None => payload,
         };
         let end = stored.offset.checked_add(ty.bytes()).filter(|&end| end <= all.len())?;
         Literal::from_bytes(ty, all.slice(stored.offset..end))

@@ -1,4 +1,5 @@
-//! Images as bytes: a description, then the bytes of functions, data and tensors.
+//! Images as bytes: the length of a description, the description, and the payload, the bytes of functions, data and
+//! tensors.
 
 mod constants;
 mod fields;
@@ -8,7 +9,7 @@ use crate::exec::{Code, Image, signature};
 use crate::loops::Kernel;
 use crate::program::{Labels, Origins, Piece, Program, Step};
 use bytes::Bytes;
-use constants::{Constants, Stored};
+use constants::{Constants, Payload, Stored};
 use gradc_ir::{Graph, Origin};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -17,7 +18,7 @@ pub(crate) use fields::{ConvFields, ConvForms, DTypes, GemmFields};
 
 /// What stands before the description: its length.
 const HEAD: usize = size_of::<u64>();
-/// What positions in the file are multiples of, where tensors begin; caches of processors have such lines.
+/// Payloads, and tensors in them, begin at multiples of this: at cache lines.
 const ALIGNMENT: usize = 64;
 
 /// All of an image but its bytes.
@@ -60,25 +61,29 @@ fn origin((name, operator): (Cow<'_, str>, Cow<'_, str>)) -> Origin {
 }
 
 impl Image {
-    /// The image as bytes. `graph` is any graph with the same constants, such as the one before the passes: what it
-    /// holds is not in the bytes.
-    pub fn to_bytes(&self, graph: &Graph) -> Vec<u8> {
-        let constants = Constants::of(graph);
-        let mut file = self.bytes.to_vec();
+    /// Appends the image to `file`, which has whole cache lines so far. `graph` is any graph with the same constants, such
+    /// as the one before the passes: what it holds is not written. Where other tensors take more than `most` bytes, nothing
+    /// is written, and the answer is false.
+    pub fn write(&self, graph: &Graph, most: usize, file: &mut Vec<u8>) -> bool {
         let program = &self.program;
+        let constants = Constants::of(graph);
+        let mut payload = Payload::after(self.bytes.len());
         let pieces = (program.pieces.iter())
             .map(|piece| PieceFields {
                 origin: match &piece.origin {
                     Origins::Input(position) => Source::Input(*position),
                     Origins::Output(position) => Source::Output(*position),
-                    Origins::Constant(literal) => Source::Constant(constants.store(literal, &mut file)),
-                    Origins::Packed(literal) => Source::Packed(constants.store(literal, &mut file)),
+                    Origins::Constant(literal) => Source::Constant(constants.store(literal, &mut payload)),
+                    Origins::Packed(literal) => Source::Packed(constants.store(literal, &mut payload)),
                     Origins::Arena => Source::Arena,
                 },
                 bytes: piece.bytes,
                 offset: piece.offset,
             })
             .collect();
+        if payload.bytes() > most {
+            return false;
+        }
         let description = Description {
             code: Cow::Borrowed(&self.code),
             pieces,
@@ -93,16 +98,15 @@ impl Image {
             Ok(bytes) => bytes,
             Err(error) => panic!("sequences of known lengths can be written to memory: {error}"),
         };
-        let start = (HEAD + description.len()).next_multiple_of(ALIGNMENT);
-        let mut bytes = Vec::with_capacity(start + file.len());
-        bytes.extend_from_slice(&(description.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(&description);
-        bytes.resize(start, 0);
-        bytes.extend_from_slice(&file);
-        bytes
+        file.reserve(HEAD + description.len() + ALIGNMENT + payload.end());
+        file.extend_from_slice(&(description.len() as u64).to_le_bytes());
+        file.extend_from_slice(&description);
+        file.resize(file.len().next_multiple_of(ALIGNMENT), 0);
+        payload.write(&self.bytes, file);
+        true
     }
 
-    /// The image that [`Image::to_bytes`] made these bytes of, with an equal graph; `None` where they are no such bytes.
+    /// The image that [`Image::write`] made these bytes of, with an equal graph; `None` where they are no such bytes.
     /// Tensors keep a reference to them, and are read in place if they begin a cache line.
     ///
     /// What is not refused may still be code of someone else's: bytes must come from where nobody else can write.
@@ -111,14 +115,14 @@ impl Image {
         let end = usize::try_from(length).ok()?.checked_add(HEAD)?;
         let description: Description = postcard::from_bytes(bytes.get(HEAD..end)?).ok()?;
         let start = end.checked_next_multiple_of(ALIGNMENT)?;
-        let file = (start <= bytes.len()).then(|| bytes.slice(start..))?;
+        let payload = (start <= bytes.len()).then(|| bytes.slice(start..))?;
         let constants = Constants::of(graph);
         let piece = |piece: PieceFields| {
             let origin = match piece.origin {
                 Source::Input(position) => Origins::Input(position),
                 Source::Output(position) => Origins::Output(position),
-                Source::Constant(stored) => Origins::Constant(constants.load(&stored, &file)?),
-                Source::Packed(stored) => Origins::Packed(constants.load(&stored, &file)?),
+                Source::Constant(stored) => Origins::Constant(constants.load(&stored, &payload)?),
+                Source::Packed(stored) => Origins::Packed(constants.load(&stored, &payload)?),
                 Source::Arena => Origins::Arena,
             };
             Some(Piece { origin, bytes: piece.bytes, offset: piece.offset })
@@ -134,7 +138,7 @@ impl Image {
         };
         let (inputs, outputs) = signature(graph);
         let code = description.code.into_owned();
-        let sound = code.is_whole(&file) && sound::is_sound(&program, inputs.len(), outputs.len());
-        sound.then_some(Image { program, code, bytes: file, inputs, outputs })
+        let sound = code.is_whole(&payload) && sound::is_sound(&program, inputs.len(), outputs.len());
+        sound.then_some(Image { program, code, bytes: payload, inputs, outputs })
     }
 }

@@ -11,17 +11,17 @@ const NODES: std::ops::Range<usize> = 80..88;
 /// Where the image begins: at a cache line of a file that does so.
 const IMAGE: usize = 128;
 
-/// The file of an image.
-pub(super) fn seal(image: &[u8], nodes: usize, key: &Key) -> Vec<u8> {
-    let mut file = Vec::with_capacity(IMAGE + image.len());
-    file.resize(IMAGE, 0);
+/// The file of an image, to which `write` appends the image; `None` where that answers false.
+pub(super) fn seal(nodes: usize, key: &Key, write: impl FnOnce(&mut Vec<u8>) -> bool) -> Option<Vec<u8>> {
+    let mut file = vec![0; IMAGE];
     file[..CHECKSUM.start].copy_from_slice(&MAGIC);
     file[KEY].copy_from_slice(&key.0);
     file[NODES].copy_from_slice(&(nodes as u64).to_le_bytes());
-    file.extend_from_slice(image);
-    let checksum = blake3::hash(&file[CHECKSUM.end..]);
-    file[CHECKSUM].copy_from_slice(checksum.as_bytes());
-    file
+    write(&mut file).then(|| {
+        let checksum = blake3::hash(&file[CHECKSUM.end..]);
+        file[CHECKSUM].copy_from_slice(checksum.as_bytes());
+        file
+    })
 }
 
 /// The number of nodes and the image in a file, if it is whole and the one of this key.

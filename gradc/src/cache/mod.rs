@@ -12,15 +12,16 @@ mod key;
 use crate::Result;
 use crate::engine::Settings;
 use folder::Folder;
-use gradc_codegen::Executable;
+use gradc_codegen::{Executable, Image};
 use gradc_ir::Graph;
 use key::Key;
 use std::path::Path;
 
 /// What the files of a folder may take together, unless told otherwise.
 pub(crate) const LIMIT: u64 = 1 << 30;
-/// A file takes at most this part of the limit.
-const SHARE: u64 = 4;
+/// What a file may take for folded and packed weights. Making these takes about as long as reading and checking them, so
+/// files gain little where there are many, and writing them takes much longer.
+const MOST_TENSORS: usize = 32 << 20;
 
 /// A folder of compiled functions.
 pub(crate) struct Cache {
@@ -61,17 +62,15 @@ impl Slot<'_> {
     pub fn find(&self, graph: &Graph) -> Option<Found> {
         let bytes = self.folder.read(&self.name(), self.limit)?;
         let (nodes, image) = file::open(&bytes, &self.key)?;
-        let executable = gradc_codegen::Image::from_bytes(&image, graph)?.load().ok()?;
+        let executable = Image::from_bytes(&image, graph)?.load().ok()?;
         Some(Found { executable, nodes })
     }
 
-    /// Keeps what was compiled; the error says why that cannot be. What takes too much of the cache is not kept.
-    pub fn keep(&self, image: &[u8], nodes: usize) -> Result<(), String> {
-        let bytes = file::seal(image, nodes, &self.key);
-        if bytes.len() as u64 > self.limit / SHARE {
-            return Ok(());
-        }
-        self.folder.write(&self.name(), &bytes)?;
+    /// Keeps what was compiled; the error says why that cannot be. What is too large for the cache is not kept.
+    pub fn keep(&self, image: &Image, graph: &Graph, nodes: usize) -> Result<(), String> {
+        let file = file::seal(nodes, &self.key, |file| image.write(graph, MOST_TENSORS, file));
+        let Some(file) = file.filter(|file| file.len() as u64 <= self.limit) else { return Ok(()) };
+        self.folder.write(&self.name(), &file)?;
         self.folder.evict(self.limit, &self.name());
         Ok(())
     }
