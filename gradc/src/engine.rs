@@ -97,7 +97,7 @@ impl Function {
                 settings: settings.clone(),
             });
         }
-        let looked = started.elapsed();
+        let looked = cache.map_or(Duration::ZERO, |_| started.elapsed());
         let mut reports = Vec::new();
         let optimized = match settings.interpreter {
             true => graph.clone(),

@@ -19,6 +19,7 @@ use serde_json::json;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Compile a model and report on passes, kernels, memory and time; write what the compiler made
 #[derive(Args, Debug)]
@@ -205,15 +206,14 @@ impl CompileCommand {
                         plan.repeated * 100.0
                     );
                 }
-                let done = |(name, _): &&(&str, _)| match *name {
-                    "passes" | "codegen" => !plan.cached,
-                    "cache" => !times.cache.is_zero(),
-                    _ => true,
+                let part = |(name, time): &(&str, Duration)| match *name {
+                    "passes" | "codegen" if plan.cached => None,
+                    "cache" if plan.cached => Some(format!("cached {}", duration(*time))),
+                    "cache" if time.is_zero() => None,
+                    name => Some(format!("{name} {}", duration(*time))),
                 };
-                let parts: Vec<String> =
-                    parts.iter().filter(done).map(|(name, time)| format!("{name} {}", duration(*time))).collect();
-                let cached = if plan.cached { " · cached" } else { "" };
-                text += &format!("time     {}: {}{cached}\n", duration(times.total), parts.join(" · "));
+                let parts: Vec<String> = parts.iter().filter_map(part).collect();
+                text += &format!("time     {}: {}\n", duration(times.total), parts.join(" · "));
                 if !compiled.fixed().is_empty() {
                     let names: Vec<String> = compiled.fixed().keys().map(|name| Quoted(name).to_string()).collect();
                     text += &format!("fixed    {}: shapes depend on their values\n", names.join(", "));

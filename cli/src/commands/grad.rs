@@ -107,7 +107,7 @@ impl Grad {
                     "gradients": summaries.iter().map(Summary::json).collect::<Vec<_>>(),
                     "hessian_products": product_summaries.iter().map(Summary::json).collect::<Vec<_>>(),
                     "compile_ms": times[0].as_secs_f64() * 1e3,
-        "cached": compiled.plan().cached,
+                    "cached": compiled.plan().cached,
                     "run_ms": times[1].as_secs_f64() * 1e3,
                     "warnings": compiled.warnings().iter().map(|warning| warning.message.clone()).collect::<Vec<_>>(),
                     "wrote": file.map(|(path, _)| path.display().to_string()),

@@ -102,7 +102,7 @@ impl Run {
                         "schema": "gradc.run/1",
                         "outputs": outputs.iter().map(|(name, array)| describe(name, array)).collect::<Vec<_>>(),
                         "compile_ms": times[0].as_secs_f64() * 1e3,
-        "cached": compiled.plan().cached,
+                        "cached": compiled.plan().cached,
                         "run_ms": times[1].as_secs_f64() * 1e3,
                         "wrote": file.map(|(path, _)| path.display().to_string()),
                         "test_data": compared.as_ref().map(|all| all.iter().map(Comparison::json).collect::<Vec<_>>()),

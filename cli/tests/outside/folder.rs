@@ -65,6 +65,7 @@ impl Folder {
         let Output { status, stdout, stderr } = command
             .args(arguments)
             .current_dir(&self.0)
+            .env_remove("GRADC_CACHE")
             .env_remove("NO_COLOR")
             .env_remove("CLICOLOR_FORCE")
             .output()

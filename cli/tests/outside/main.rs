@@ -1,6 +1,7 @@
 //! The `gradc` command from outside: what it prints, writes and returns.
 
 mod bench;
+mod cache;
 mod commands;
 mod demo;
 mod documents;

@@ -2,7 +2,8 @@
 //!
 //! What makes it sound: lengths and alignments of all buffers are checked against the program before a call; the
 //! program's offsets lie inside the arena by construction (memory planning); indices that come from data are checked
-//! by the kernels themselves; compiled code lives as long as the [`Machine`] that owns it.
+//! by the kernels themselves; compiled code lives as long as the [`Machine`] that owns it. Code that was stored is as sound
+//! as whoever could write to it: see [`crate::Image::from_bytes`].
 #![allow(unsafe_code)]
 
 use cranelift_jit::JITModule;
@@ -34,7 +35,7 @@ unsafe impl Send for Machine {}
 unsafe impl Sync for Machine {}
 
 impl Machine {
-    /// Takes a finished module and its entry function, made by `entry::define`.
+    /// Takes a finished module and its entry function, whose code `entry::define` made.
     pub fn new(module: JITModule, entry: FuncId) -> Machine {
         let address = module.get_finalized_function(entry);
         // SAFETY: `entry::define` gives the function exactly this signature.

@@ -21,7 +21,7 @@ pub(super) fn identity() -> Result<&'static str, String> {
     identity.as_deref().ok_or_else(|| "the file of this program cannot be told".to_owned())
 }
 
-/// When a file's content, owner or place last changed, which no program can set.
+/// Which file it is, and when it last changed in any way, which no program can set.
 #[cfg(unix)]
 fn changed(file: &Metadata) -> [u64; 3] {
     use std::os::unix::fs::MetadataExt;
@@ -36,22 +36,22 @@ fn changed(_: &Metadata) -> [u64; 0] {
 /// The file that this code was loaded from.
 #[cfg(target_os = "linux")]
 fn own_file() -> Option<Metadata> {
-    use std::os::unix::fs::MetadataExt;
     let address = own_file as fn() -> Option<Metadata> as usize;
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
     // Such as `55d0c0a00000-55d0c0b00000 r-xp 00001000 fd:00 1234567    /usr/bin/gradc`.
     let holds = |line: &&str| {
         let range = line.split(' ').next().and_then(|range| range.split_once('-'));
         let number = |text| usize::from_str_radix(text, 16).ok();
-        range
-            .and_then(|(start, end)| Some(number(start)?..number(end)?))
-            .is_some_and(|range| range.contains(&address))
+        let range = range.and_then(|(start, end)| Some(number(start)?..number(end)?));
+        range.is_some_and(|range| range.contains(&address))
     };
     let line = maps.lines().find(holds)?;
-    let inode: u64 = line.split_ascii_whitespace().nth(4)?.parse().ok()?;
-    // The first is the program even where its file has got another name meanwhile, or none.
-    let files = ["/proc/self/exe", &line[line.find('/')?..]];
-    files.into_iter().filter_map(|path| std::fs::metadata(path).ok()).find(|file| file.ino() == inode)
+    let path = &line[line.find('/')?..];
+    // A name says nothing once another file has taken it. The program's own is found all the same; a library's is
+    // marked as deleted, and is not found.
+    let program = std::path::Path::new("/proc/self/exe");
+    let is_program = std::fs::read_link(program).is_ok_and(|name| name.as_os_str() == path);
+    std::fs::metadata(if is_program { program.as_os_str() } else { path.as_ref() }).ok()
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -32,3 +32,33 @@ pub(super) fn open(file: &Bytes, key: &Key) -> Option<(usize, Bytes)> {
     let nodes = u64::from_le_bytes(head[NODES].try_into().ok()?);
     whole.then_some((usize::try_from(nodes).ok()?, file.slice(IMAGE..)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_files_of_the_key_are_opened() {
+        let key = Key([7; 32]);
+        let image: Vec<u8> = (0..300u32).map(|number| number as u8).collect();
+        let write = |file: &mut Vec<u8>| {
+            file.extend_from_slice(&image);
+            true
+        };
+        let file = seal(42, &key, write).unwrap();
+        let opened = |bytes: &[u8], key| open(&Bytes::copy_from_slice(bytes), key);
+        assert_eq!(opened(&file, &key), Some((42, image.clone().into())));
+        assert_eq!(opened(&file, &Key([8; 32])), None);
+        for length in 0..file.len() {
+            assert_eq!(opened(&file[..length], &key), None);
+        }
+        for position in 0..file.len() {
+            for bit in 0..8 {
+                let mut damaged = file.clone();
+                damaged[position] ^= 1 << bit;
+                assert_eq!(opened(&damaged, &key), None, "{position}, {bit}");
+            }
+        }
+        assert!(seal(42, &key, |_| false).is_none());
+    }
+}

@@ -1,5 +1,6 @@
 //! The library from outside, on small models made here.
 
+mod cache;
 mod data;
 mod derivatives;
 mod errors;

@@ -31,6 +31,9 @@ pub fn events(model: &str, compiled: &CompiledModel, before: &[StepReport], afte
         events.push(event("pass", 1, pass.name, &mut inner, pass.time, nodes));
     }
     events.push(event("compile", 1, "codegen", &mut clock, plan.times.codegen, json!({})));
+    if !plan.times.cache.is_zero() {
+        events.push(event("compile", 1, "cache", &mut clock, plan.times.cache, json!({})));
+    }
     let mut clock = Duration::ZERO;
     for step in since(before, after.to_vec()) {
         let name = match &step.node {
