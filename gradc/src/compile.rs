@@ -230,7 +230,8 @@ impl<'a> Compile<'a> {
 
     /// Keeps what was compiled in this folder, and takes it from there where the same is compiled again, by this or another
     /// process: [`Plan::cached`] tells. The folder is made where there is none; it must not be one that others can write to,
-    /// since what it holds is executed. Where it cannot be used, that is a warning. Whoever observes the passes has them run.
+    /// since what it holds is executed. Where it cannot be used, that is a warning. Whoever
+    /// observes the passes has them run. What holds more than 32 MiB of weights that the compiler made is not kept.
     pub fn cache(mut self, folder: impl Into<PathBuf>) -> Self {
         self.cache = Some(folder.into());
         self

@@ -14,7 +14,7 @@ use std::ops::Range;
 
 /// The relocations that a JIT module applies, with how many bytes each of them changes. Their positions are what is
 /// stored.
-const KINDS: [(Reloc, usize); 9] = [
+const KINDS: [(Reloc, usize); 10] = [
     (Reloc::Abs4, 4),
     (Reloc::Abs8, 8),
     (Reloc::X86PCRel4, 4),
@@ -24,6 +24,7 @@ const KINDS: [(Reloc, usize); 9] = [
     (Reloc::Arm64Call, 4),
     (Reloc::Aarch64AdrPrelPgHi21, 4),
     (Reloc::Aarch64AddAbsLo12Nc, 4),
+    (Reloc::RiscvCallPlt, 8),
 ];
 
 /// Functions and data, by number.

@@ -72,7 +72,7 @@ pub(super) struct Constants {
 impl Constants {
     /// All constants of a graph and of the graphs in it, in order.
     pub fn of(graph: &Graph) -> Constants {
-        let mut all = Vec::new();
+        let mut all: Vec<Bytes> = Vec::new();
         let mut waiting = vec![graph];
         while let Some(graph) = waiting.pop() {
             for (_, node) in graph.iter() {
@@ -84,8 +84,11 @@ impl Constants {
                 }
             }
         }
-        let addresses =
-            all.iter().enumerate().rev().map(|(at, bytes)| (bytes.as_ptr() as usize, at)).collect();
+        // Of several that begin at one address, the longest is the last.
+        let mut order: Vec<usize> = (0..all.len()).collect();
+        order.sort_by_key(|&constant| all[constant].len());
+        let address = |constant: usize| (all[constant].as_ptr() as usize, constant);
+        let addresses = order.into_iter().map(address).collect();
         Constants { all, addresses }
     }
 

@@ -1,6 +1,6 @@
 //! What the tests of the passes share: seeded inputs, runs of compiled code, comparisons.
 
-use gradc_codegen::{Aligned, CompileOptions, compile_with};
+use gradc_codegen::{Aligned, CompileOptions, Executable, Image, compile_with};
 use gradc_ir::testing::Random;
 use gradc_ir::{DType, Graph, Literal, TensorType};
 use gradc_kernels::Team;
@@ -13,10 +13,24 @@ pub fn run_compiled(graph: &Graph, inputs: &[Literal], threads: usize) -> Vec<Li
     run_compiled_with(graph, inputs, &CompileOptions { threads, profile: false, arena_limit: None })
 }
 
+/// The graph, compiled. With several threads it is written and read back in between, so that wherever threads must not
+/// change a bit, that must not either.
+fn compiled(graph: &Graph, options: &CompileOptions) -> Executable {
+    let compiled = match options.threads {
+        1 => compile_with(graph, options),
+        _ => Image::new(graph, options).and_then(|image| {
+            let mut bytes = Vec::new();
+            assert!(image.write(graph, usize::MAX, &mut bytes), "there is no limit");
+            Image::from_bytes(&bytes.into(), graph).expect("what was written can be read").load()
+        }),
+    };
+    compiled.unwrap_or_else(|error| panic!("{error}\n{graph}"))
+}
+
 /// As [`run_compiled`], with all options.
 pub fn run_compiled_with(graph: &Graph, inputs: &[Literal], options: &CompileOptions) -> Vec<Literal> {
     let threads = options.threads;
-    let executable = compile_with(graph, options).unwrap_or_else(|error| panic!("{error}\n{graph}"));
+    let executable = compiled(graph, options);
     let mut workspace = executable.workspace(Arc::new(Team::new(threads)));
     let own: Vec<Aligned> = inputs.iter().map(|input| Aligned::copy_of(input.bytes())).collect();
     let mut outputs: Vec<Aligned> = executable.outputs().iter().map(|ty| Aligned::new(ty.bytes())).collect();
