@@ -75,16 +75,21 @@ pub(crate) enum Scratch {
 }
 
 impl Function {
-    /// Compiles a graph, or takes it from the cache, if nobody watches the passes.
+    /// Takes what is made of a graph from the cache, if nobody watches the passes, or compiles it.
     pub fn new(graph: Graph, settings: &Settings, watch: Watch<'_>) -> Result<Function> {
         let started = Instant::now();
-        let cache = settings.cache.as_ref().filter(|_| !settings.interpreter);
-        let slot = cache.map(|cache| cache.slot(&graph, settings)).transpose();
-        let (slot, mut not_cached) = match slot {
-            Ok(slot) => (slot, None),
-            Err(why) => (None, Some(why)),
+        let nowhere = |_: &Image, _: &Graph, _: usize| {};
+        let Some(cache) = settings.cache.as_ref().filter(|_| !settings.interpreter) else {
+            return Function::compile(graph, settings, watch, nowhere);
         };
-        if let Some(found) = slot.as_ref().filter(|_| watch.is_none()).and_then(|slot| slot.find(&graph)) {
+        let slot = match cache.slot(&graph, settings) {
+            Ok(slot) => slot,
+            Err(why) => {
+                let function = Function::compile(graph, settings, watch, nowhere)?;
+                return Ok(Function { not_cached: Some(why), ..function });
+            }
+        };
+        if let Some(found) = watch.is_none().then(|| slot.find(&graph)).flatten() {
             return Ok(Function {
                 graph,
                 optimized: OnceLock::new(),
@@ -97,14 +102,31 @@ impl Function {
                 settings: settings.clone(),
             });
         }
-        let looked = cache.map_or(Duration::ZERO, |_| started.elapsed());
+        let looked = started.elapsed();
+        let (mut kept, mut not_cached) = (Duration::ZERO, None);
+        let function = Function::compile(graph, settings, watch, |image, graph, nodes| {
+            let started = Instant::now();
+            not_cached = slot.keep(image, graph, nodes).err();
+            kept = started.elapsed();
+        })?;
+        let [passes, codegen, _] = function.times;
+        Ok(Function { times: [passes, codegen.saturating_sub(kept), looked + kept], not_cached, ..function })
+    }
+
+    /// Compiles a graph. `keep` sees what was made of it, and the number of nodes after the passes.
+    fn compile(
+        graph: Graph,
+        settings: &Settings,
+        watch: Watch<'_>,
+        keep: impl FnOnce(&Image, &Graph, usize),
+    ) -> Result<Function> {
+        let started = Instant::now();
         let mut reports = Vec::new();
         let optimized = match settings.interpreter {
             true => graph.clone(),
             false => optimize(&graph, settings, &mut reports, watch),
         };
-        let passed = started.elapsed();
-        let mut kept = Duration::ZERO;
+        let (passed, nodes) = (Instant::now(), optimized.len());
         let engine = if settings.interpreter {
             Engine::Interpreter
         } else {
@@ -112,17 +134,22 @@ impl Function {
             let options =
                 CompileOptions { threads: settings.threads, profile: settings.profile, arena_limit };
             let image = Image::new(&optimized, &options).map_err(refused)?;
-            if let Some(slot) = slot {
-                let started = Instant::now();
-                not_cached = slot.keep(&image, &graph, optimized.len()).err();
-                kept = started.elapsed();
-            }
+            keep(&image, &graph, nodes);
             Engine::Native(Box::new(image.load().map_err(refused)?))
         };
-        let times = [passed - looked, started.elapsed() - passed - kept, looked + kept];
-        let nodes = optimized.len();
+        let times = [passed - started, passed.elapsed(), Duration::ZERO];
         let (optimized, settings) = (optimized.into(), settings.clone());
-        Ok(Function { graph, optimized, nodes, reports, engine, times, cached: false, not_cached, settings })
+        Ok(Function {
+            graph,
+            optimized,
+            nodes,
+            reports,
+            engine,
+            times,
+            cached: false,
+            not_cached: None,
+            settings,
+        })
     }
 
     /// The graph after the passes.

@@ -58,3 +58,16 @@ fn own_file() -> Option<Metadata> {
 fn own_file() -> Option<Metadata> {
     std::fs::metadata(std::env::current_exe().ok()?).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn this_build_is_told() {
+        let identity = super::identity().unwrap();
+        assert!(identity.starts_with(env!("CARGO_PKG_VERSION")), "{identity}");
+        assert_eq!(super::own_file().unwrap().len(), {
+            let program = std::env::current_exe().unwrap();
+            std::fs::metadata(program).unwrap().len()
+        });
+    }
+}

@@ -223,10 +223,11 @@ impl Bench {
         text += &table(&rows);
         let [load, compile, first] = measured.start;
         text += &format!(
-            "start    first result after {}: read {} · compile {} · first run {}\n",
+            "start    first result after {}: read {} · compile {}{} · first run {}\n",
             duration(load + compile + first),
             duration(load),
             duration(compile),
+            if plan.cached { " (cached)" } else { "" },
             duration(first)
         );
         text += &format!(
