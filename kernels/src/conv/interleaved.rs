@@ -25,6 +25,8 @@ const WIDE: usize = 24;
 const FEWEST_TERMS: usize = 96;
 /// Multiplications worth a thread of their own.
 const CHUNK_WORK: usize = 200_000;
+/// About what moving an element costs, in multiplications.
+const MOVING: usize = 8;
 
 /// A convolution of one group over planes.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +70,12 @@ impl Problem {
         self.conv.kernel[1] * self.conv.kernel[2]
     }
 
+    /// How the weights are read.
+    pub fn order(&self) -> Order {
+        let Problem { rows, channels, form, .. } = *self;
+        Order { rows, channels, taps: self.taps(), forward: form == ConvForm::Forward }
+    }
+
     /// Along an axis (1 or 2): the place in the source that a tap reads for a place in the target.
     fn place(&self, axis: usize, target: usize, tap: usize) -> Option<usize> {
         let conv = &self.conv;
@@ -100,12 +108,14 @@ pub struct Layout {
 
 impl Layout {
     pub fn new<T>(problem: &Problem) -> Layout {
+        let packed = problem.conv.packed;
         let lanes = VECTOR_BYTES / size_of::<T>();
         let images = problem.conv.batch.min(MOST_VECTORS * lanes);
         let run = images.next_multiple_of(lanes);
         let bytes = |elements: usize| (elements * size_of::<T>()).next_multiple_of(VECTOR_BYTES);
         let weights = 0;
-        let source = weights + bytes(problem.rows * problem.channels * problem.taps());
+        let own = if packed { 0 } else { problem.rows * problem.channels * problem.taps() };
+        let source = weights + bytes(own);
         let target = source + bytes(problem.source[0] * problem.source[1] * problem.channels * run);
         let end = target + bytes(problem.target[0] * problem.target[1] * problem.rows * run);
         Layout { images, run, weights, source, target, total: end + VECTOR_BYTES }
@@ -135,12 +145,14 @@ impl<T: Element> Interleaved<'_, T> {
         let Problem { channels, rows, target: [height, width], conv, .. } = self.problem;
         // SAFETY: the caller's promise; the threads write to disjoint places.
         unsafe {
-            self.reorder();
+            if !conv.packed {
+                self.problem.order().run(self.weights, self.at(self.layout.weights), self.team);
+            }
             let mut first = 0;
             while first < conv.batch {
                 let images = first..(first + self.layout.images).min(conv.batch);
                 let area = self.problem.source[0] * self.problem.source[1];
-                self.each(channels, 2 * area * images.len(), |job, channels| {
+                self.each(channels, MOVING * area * images.len(), |job, channels| {
                     T::dispatch(job.tier, Fill { job, images: images.clone(), channels });
                 });
                 let work = rows * channels * self.problem.taps() * images.len();
@@ -148,7 +160,7 @@ impl<T: Element> Interleaved<'_, T> {
                     T::dispatch(job.tier, Multiply { job, positions });
                 });
                 let groups = images.len().div_ceil(4);
-                self.each(groups, 8 * rows * height * width, |job, groups| {
+                self.each(groups, 4 * MOVING * rows * height * width, |job, groups| {
                     let end = (images.start + 4 * groups.end).min(images.end);
                     let some = images.start + 4 * groups.start..end;
                     T::dispatch(job.tier, Finish { job, first: images.start, images: some });
@@ -172,28 +184,42 @@ impl<T: Element> Interleaved<'_, T> {
         });
     }
 
-    /// Writes the weights as a matrix: rows are channels of the target, columns are (tap, channel of the source), the
-    /// taps of the input gradient backwards, so that they read the source forwards.
-    unsafe fn reorder(&self) {
-        let Problem { channels, rows, form, .. } = self.problem;
-        let taps = self.problem.taps();
-        let work = channels * taps * 4;
-        self.each(rows, work, |job, some| {
-            for row in some {
+    /// The weights in the order of [`Order`].
+    fn ordered(&self) -> *const T {
+        if self.problem.conv.packed { self.weights } else { self.at(self.layout.weights) }
+    }
+}
+
+/// The weights as a matrix: rows are channels of the target, columns are (tap, channel of the source), the taps of the
+/// input gradient backwards, so that they read the source forwards.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Order {
+    pub rows: usize,
+    pub channels: usize,
+    pub taps: usize,
+    pub forward: bool,
+}
+
+impl Order {
+    /// Writes the weights in this order.
+    ///
+    /// # Safety
+    /// Both pointers must be valid for all weights.
+    pub unsafe fn run<T: Element>(&self, weights: *const T, to: *mut T, team: &Team) {
+        let Order { rows, channels, taps, forward } = *self;
+        let chunks = (rows * channels * taps * MOVING / CHUNK_WORK).clamp(1, 4 * team.threads()).min(rows);
+        let (from, to) = (Shared(weights), Shared(to));
+        team.run(chunks, &|chunk, _| {
+            for row in part_of(rows, chunks, chunk, 1) {
                 for channel in 0..channels {
-                    // SAFETY: within the weights, and within the memory for the copy.
-                    unsafe {
-                        let to = job.at(job.layout.weights).add(row * taps * channels + channel);
-                        if form == ConvForm::Forward {
-                            let from = job.weights.add((row * channels + channel) * taps);
-                            for tap in 0..taps {
-                                *to.add(tap * channels) = *from.add(tap);
-                            }
-                        } else {
-                            let from = job.weights.add((channel * rows + row) * taps);
-                            for tap in 0..taps {
-                                *to.add(tap * channels) = *from.add(taps - 1 - tap);
-                            }
+                    for tap in 0..taps {
+                        let place = match forward {
+                            true => (row * channels + channel) * taps + tap,
+                            false => (channel * rows + row) * taps + taps - 1 - tap,
+                        };
+                        // SAFETY: within the weights, and every row belongs to one thread.
+                        unsafe {
+                            *to.get().add((row * taps + tap) * channels + channel) = *from.get().add(place);
                         }
                     }
                 }
@@ -281,8 +307,9 @@ impl<T: Element> Kernel<T> for Multiply<'_, T> {
             unsafe {
                 let to = self.job.at(self.job.layout.target).add(position * rows * run);
                 let mut accumulate = false;
-                let mut multiply = |tap: usize, place: usize, many: usize| {
-                    let a = self.job.at(self.job.layout.weights).add(tap * channels).cast_const();
+                let finish = self.job.epilogue.and_then(|epilogue| epilogue.finish);
+                let mut multiply = |tap: usize, place: usize, many: usize, last: bool| {
+                    let a = self.job.ordered().add(tap * channels);
                     let b = self.job.at(self.job.layout.source).add(place * channels * run).cast_const();
                     let mut column = 0;
                     while column < run {
@@ -307,7 +334,7 @@ impl<T: Element> Kernel<T> for Multiply<'_, T> {
                                 tail: V::LANES,
                                 accumulate,
                                 bias: std::ptr::null(),
-                                finish: None,
+                                finish: finish.filter(|_| last).map(|finish| finish.from_row(row)),
                                 ahead: Ahead::NOTHING,
                             };
                             V::TILES[height - 1][vectors - 1](&tile);
@@ -317,9 +344,9 @@ impl<T: Element> Kernel<T> for Multiply<'_, T> {
                     }
                     accumulate = true;
                 };
+                // Taps that follow each other, in the order of the weights, and where the first one reads.
+                let (mut first, mut start, mut many) = (0, 0, 0);
                 for t1 in 0..k1 {
-                    // Taps that follow each other, in the order of the weights, and where the first one reads.
-                    let (mut first, mut start, mut many) = (0, 0, 0);
                     let turned = |tap: usize, all: usize| {
                         if form == ConvForm::Forward { tap } else { all - 1 - tap }
                     };
@@ -335,17 +362,13 @@ impl<T: Element> Kernel<T> for Multiply<'_, T> {
                             continue;
                         }
                         if many > 0 {
-                            multiply(first, start, many);
+                            multiply(first, start, many, false);
                         }
                         (first, start, many) = (tap, place, 1);
                     }
-                    if many > 0 {
-                        multiply(first, start, many);
-                    }
                 }
-                if !accumulate {
-                    to.write_bytes(0, rows * run);
-                }
+                // With no tap at all, sums of nothing.
+                multiply(first, start, many, true);
             }
         }
     }
@@ -377,7 +400,8 @@ impl<T: Element> Kernel<T> for Finish<'_, T> {
                         transpose(from, rows * run, length, count, to, rows * area);
                     }
                 }
-                let Some(epilogue) = self.job.epilogue else { continue };
+                let left = self.job.epilogue.filter(|epilogue| epilogue.finish.is_none());
+                let Some(epilogue) = left else { continue };
                 for image in image..image + count {
                     let tile = self.job.target.add(image * rows * area);
                     (epilogue.function)(tile, area, rows, area, image, 0, 0, epilogue.environment);

@@ -1,8 +1,8 @@
-//! Weights that were packed beforehand, because they never change: transformed for windows, or as the matrices that
-//! an input gradient multiplies with.
+//! Weights that were packed beforehand, because they never change: transformed for windows, as the matrices that
+//! an input gradient multiplies with, or in the order in which images side by side read them.
 
 use super::implicit::{self, Implicit};
-use super::interleaved;
+use super::interleaved::{self, Order};
 use super::shape::Shape;
 use super::winograd::{self, Problem};
 use super::{Conv, ConvForm};
@@ -18,6 +18,8 @@ enum Kind {
     Windows { out: usize, channels: usize, rows: usize, strides: [usize; 2], flip: bool },
     /// The matrices of an input gradient.
     Matrices(Conv),
+    /// For images that are computed side by side.
+    Ordered(Order),
 }
 
 /// Input gradients with more positions than this spend little of their time on reordering their weights.
@@ -34,8 +36,8 @@ impl Conv {
         if let Some(Problem { out, channels, rows, weights, flip, .. }) = Problem::new::<T>(&conv, form) {
             return Some(Packing(Kind::Windows { out, channels, rows, strides: weights, flip }));
         }
-        if interleaved::Problem::new::<T>(&conv, form).is_some() {
-            return None;
+        if let Some(problem) = interleaved::Problem::new::<T>(&conv, form) {
+            return Some(Packing(Kind::Ordered(problem.order())));
         }
         let shape = Shape::new(&conv, form);
         let few = shape.batch * shape.area() <= MANY_POSITIONS;
@@ -51,6 +53,7 @@ impl Packing {
             Kind::Windows { out, channels, rows, .. } => {
                 winograd::Panels::new(channels, rows, (out + 2) * (out + 2)).elements()
             }
+            Kind::Ordered(Order { rows, channels, taps, .. }) => rows * channels * taps,
             Kind::Matrices(conv) => {
                 conv.out_channels * (conv.in_channels / conv.groups) * conv.kernel.iter().product::<usize>()
             }
@@ -68,6 +71,11 @@ impl Packing {
                 let transform = winograd::Transform { out, channels, rows, strides, flip };
                 // SAFETY: the lengths are right, and the processor has its own tier.
                 unsafe { transform.run(Tier::current(), from, to, team) };
+            }
+            Kind::Ordered(order) => {
+                assert_eq!(weights.len(), packed.len(), "the weights have their size");
+                // SAFETY: the lengths are right.
+                unsafe { order.run(from, to, team) };
             }
             Kind::Matrices(conv) => {
                 assert_eq!(weights.len(), packed.len(), "the weights have their size");

@@ -87,7 +87,10 @@ fn products<T: Numbers>(tier: Tier, team: &Team) {
 
 fn convolutions<T: Numbers>(tier: Tier, team: &Team) {
     // Batch, groups, channels; size; kernel, stride, pad.
-    let shapes: [([usize; 4], usize, [usize; 3]); 9] = [
+    let shapes: [([usize; 4], usize, [usize; 3]); 11] = [
+        // Images side by side; the second has windows without a single element.
+        ([33, 1, 12, 10], 6, [3, 1, 1]),
+        ([32, 1, 30, 9], 3, [2, 1, 4]),
         ([2, 1, 5, 19], 9, [1, 1, 0]),
         ([1, 1, 3, 20], 14, [3, 2, 1]),
         ([1, 1, 16, 24], 7, [1, 1, 0]),
