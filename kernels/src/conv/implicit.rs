@@ -31,6 +31,8 @@ const TILE_CYCLES: usize = 24;
 const PACKING_CYCLES: usize = 14;
 /// Multiplications worth a thread of their own.
 const CHUNK_WORK: usize = 200_000;
+/// About what laying an element out costs, in multiplications.
+const MOVING: usize = 8;
 
 /// Where things are in scratch memory, and how many images go together.
 #[derive(Clone, Copy, Debug)]
@@ -284,7 +286,7 @@ impl<T: Element> Implicit<'_, T> {
         }
         let size: usize = source.sizes.iter().product();
         let job = Shared(&raw const *self);
-        self.each(images.len() * channels, 2 * source.channel, |number, _| {
+        self.each(images.len() * channels, MOVING * source.channel, |number, _| {
             // SAFETY: every channel belongs to one thread.
             unsafe {
                 let job = &*job.get();
