@@ -324,7 +324,18 @@ impl CompiledModel {
 
     /// The memory of runs, one at a time.
     pub fn session(&self) -> Session {
-        Session::new(self.clone())
+        Session::new(self.clone(), self.shared.team.clone())
+    }
+
+    /// A session that runs on this team, which may serve other models too, in place of the model's own. It may have no more
+    /// threads than the model was compiled for.
+    pub fn session_on(&self, team: Arc<Team>) -> Result<Session> {
+        let (has, most) = (team.threads(), self.shared.settings.threads);
+        if has > most {
+            let what = format!("the team has {has} threads, but the model was compiled for {most}");
+            return Err(Error::option(what, "compile with as many: Compile::threads"));
+        }
+        Ok(Session::new(self.clone(), team))
     }
 
     /// A handle on an input, for use without looking it up.

@@ -8,6 +8,8 @@ use crate::{CompiledModel, Error, In, Out, Result, Role, TensorInfo, TensorView}
 use bytes::Bytes;
 use gradc_codegen::{Aligned, as_bytes, from_bytes, from_bytes_mut};
 use gradc_ir::{DType, Element, Literal, TensorType};
+use gradc_kernels::Team;
+use std::sync::Arc;
 
 /// The memory of one run at a time: inputs, outputs and what is between them.
 ///
@@ -21,6 +23,7 @@ pub struct Session {
     pub(crate) ran: Ran,
     /// Steps of training so far.
     steps: u64,
+    team: Arc<Team>,
 }
 
 /// Where the elements of an input are.
@@ -64,7 +67,7 @@ impl Buffer {
 }
 
 impl Session {
-    pub(crate) fn new(model: CompiledModel) -> Session {
+    pub(crate) fn new(model: CompiledModel, team: Arc<Team>) -> Session {
         let shared = &*model.shared;
         let inputs = (shared.inputs.iter().zip(&shared.stores))
             .map(|(input, store)| match store {
@@ -78,7 +81,7 @@ impl Session {
         let results = usize::from(shared.value.is_some()) + shared.outputs.len() + shared.extra();
         let results =
             (0..results).map(|position| Aligned::new(shared.result_type(position).bytes())).collect();
-        Session { inputs, results, scratch: [None, None], ran: Ran::Nothing, steps: 0, model }
+        Session { inputs, results, scratch: [None, None], ran: Ran::Nothing, steps: 0, model, team }
     }
 
     /// The compiled model.
@@ -207,7 +210,7 @@ impl Session {
         self.ran = Ran::Nothing;
         let function = shared.function(full)?;
         let scratch = &mut self.scratch[usize::from(full)];
-        let scratch = scratch.get_or_insert_with(|| function.scratch(&shared.team));
+        let scratch = scratch.get_or_insert_with(|| function.scratch(&self.team));
         let results = &mut self.results[..function.graph.outputs().len()];
         function.run(
             scratch,

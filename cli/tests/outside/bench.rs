@@ -68,6 +68,20 @@ fn the_table_is_for_people() {
     assert!(text.contains("forward") && !text.contains("gradient") && !text.contains("roof"), "{text}");
 }
 
+#[test]
+fn more_threads_than_cores_are_reckoned_with() {
+    let folder = image();
+    let text = folder.gradc("bench m.onnx --dim N=2 --runs 3 --seconds 0 --top 0 --simulate 2,16").ok();
+    let lines: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("scaling")).collect();
+    let firsts: Vec<&str> = lines.iter().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(firsts, ["scaling", "threads", "1", "2", "16"], "{text}");
+    let json = folder.gradc("bench m.onnx --dim N=2 --runs 3 --seconds 0 --top 0 --simulate 4 --json").json();
+    assert_eq!(json["simulated"][1]["threads"], 4);
+    assert!(json["simulated"][1]["ms"].as_f64().unwrap() > 0.0);
+    let what = "error[GC0107]: --simulate 0 is no number of threads";
+    folder.gradc("bench m.onnx --dim N=2 --runs 1 --top 0 --simulate 0").fails(2, what, "from 1 to 256");
+}
+
 /// Token ids have no gradient: forward alone, and what a user is told otherwise.
 #[test]
 fn models_of_integers() {

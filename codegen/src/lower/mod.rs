@@ -14,6 +14,7 @@ mod scan;
 mod schedule;
 mod tiles;
 mod window;
+mod zeros;
 
 use crate::loops::Kernel;
 use crate::program::{LoopId, Memory, Origins, Piece, Place, Program, Step};
@@ -51,6 +52,7 @@ pub fn lower_within(
     lowering.block(graph, &inputs, &outputs)?;
     let mut program = lowering.program;
     program.steps = lowering.steps;
+    zeros::spread(&mut program);
     packed::forget_unused(&mut program);
     apart::mark(&mut program, threads);
     program = recompute::plan(program, arena_limit);

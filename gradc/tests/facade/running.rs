@@ -1,8 +1,9 @@
 //! Runs: from many threads, with the caller's buffers, with handles, and what the compiler tells of itself.
 
 use crate::support::*;
-use gradc::{Compile, CompiledModel, Emit, Inputs, Literal, Outputs, Target, Wrt};
+use gradc::{Compile, CompiledModel, Emit, Inputs, Literal, Outputs, Session, Target, Team, Wrt};
 use std::cell::RefCell;
+use std::sync::Arc;
 
 fn compiled(threads: usize) -> CompiledModel {
     let model = classifier().model();
@@ -20,7 +21,11 @@ fn is_sent<T: Send>(_: &T) {}
 
 /// Bits of the outputs and of all gradients.
 fn run(compiled: &CompiledModel, x: &[f32]) -> Vec<u32> {
-    let mut session = compiled.session();
+    run_in(compiled.session(), x)
+}
+
+fn run_in(mut session: Session, x: &[f32]) -> Vec<u32> {
+    let compiled = session.model().clone();
     is_sent(&session);
     session.set("x", x).unwrap();
     session.run_grad().unwrap();
@@ -63,6 +68,22 @@ fn many_threads_share_one_compiled_model_and_agree_to_the_bit() {
 fn the_number_of_threads_does_not_change_a_bit() {
     let x = noise(64 * 4, 5);
     assert_eq!(run(&compiled(1), &x), run(&compiled(3), &x));
+}
+
+/// Models may share a team; one that is only reckoned with computes the same.
+#[test]
+fn sessions_run_on_the_team_that_they_are_given() {
+    let (two, four) = (compiled(2), compiled(4));
+    let x = noise(64 * 4, 3);
+    let expected = run(&two, &x);
+    let team = Arc::new(Team::new(2));
+    for compiled in [&two, &four] {
+        assert_eq!(run_in(compiled.session_on(team.clone()).unwrap(), &x), expected);
+    }
+    let simulated = Arc::new(Team::simulated(4));
+    assert_eq!(run_in(four.session_on(simulated.clone()).unwrap(), &x), expected);
+    let Err(error) = two.session_on(simulated) else { panic!("the team is too large") };
+    assert_eq!(error.to_string(), "the team has 4 threads, but the model was compiled for 2");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `gradc bench`: how fast a model and its gradients run, and what the time goes to.
 
 mod kernels;
+mod scaling;
 mod timing;
 mod trace;
 
@@ -19,6 +20,7 @@ use gradc::formats::Limits;
 use gradc::{Compile, CompiledModel, Model, Optimizer, Roof, Session, StepReport, Target};
 use gradc_frontend_onnx::error::{Escaped, Quoted};
 use kernels::Line;
+use scaling::Scaled;
 use serde_json::{Value as Json, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,6 +38,7 @@ Examples:
   gradc bench bert.onnx --input @inputs.npz --wrt '*.weight' --seconds 5 --trace run.json
   gradc bench mlp.onnx --input x=@x.npy --loss ce --labels @y.npy --train adamw
   gradc bench mlp.onnx --dim N=64 --json | jq .gradient.p50_ms
+  gradc bench bert.onnx --input @inputs.npz --top 0 --simulate 2,4,8,16
 
 The trace opens in Perfetto (ui.perfetto.dev) and in chrome://tracing."
 )]
@@ -67,6 +70,9 @@ pub struct Bench {
     /// Show so many kernels; 0 leaves their measurement out
     #[arg(long, value_name = "N", default_value_t = 12, help_heading = "Measurement")]
     pub top: usize,
+    /// Reckon what so many threads would take, on one core: how the work is divided, not what cores share
+    #[arg(long, value_name = "N,N", value_delimiter = ',', help_heading = "Measurement")]
+    pub simulate: Vec<usize>,
     /// Write a timeline of compiling and of one run, for Perfetto
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub trace: Option<PathBuf>,
@@ -84,6 +90,7 @@ struct Measured {
     gradient: Option<Timing>,
     roof: Option<Roof>,
     kernels: Vec<Line>,
+    scaled: Vec<Scaled>,
 }
 
 impl Bench {
@@ -92,6 +99,7 @@ impl Bench {
         if !self.seconds.is_finite() || self.seconds < 0.0 || self.seconds > 86_400.0 {
             return Err(Failure::usage("--seconds is no time to run for", "such as --seconds 5"));
         }
+        scaling::check(&self.simulate)?;
         if let Some(path) = &self.trace {
             arrays::check_place(path, self.no_clobber)?;
         }
@@ -140,7 +148,8 @@ impl Bench {
                 arrays::save_text(path, self.no_clobber, &text.to_string())?;
             }
         }
-        let measured = Measured { compiled, start, forward, gradient, roof, kernels };
+        let scaled = scaling::simulate(&self, terminal, &model, &inputs, &goal)?;
+        let measured = Measured { compiled, start, forward, gradient, roof, kernels, scaled };
         terminal.answer(|| self.json(&measured), || self.text(&measured))?;
         Ok(ExitCode::SUCCESS)
     }
@@ -200,6 +209,7 @@ impl Bench {
             "memory": inspect::memory(compiled.plan()),
             "roof": measured.roof.as_ref().map(kernels::roof_json),
             "kernels": measured.kernels.iter().map(Line::json).collect::<Vec<_>>(),
+            "simulated": scaling::json(&measured.scaled),
         })
     }
 
@@ -251,7 +261,7 @@ impl Bench {
                 );
             }
         }
-        text
+        text + &scaling::text(&measured.scaled)
     }
 }
 

@@ -1,0 +1,78 @@
+//! Copies of zeros, such as what a scatter begins with, become zeros: nothing has to be read, and nothing to be kept.
+
+use crate::program::{Memory, Origins, Piece, Place, Program, Step};
+use std::collections::HashSet;
+
+/// Writes zeros in place of copies of memory that holds nothing else, and forgets such memory where nobody else reads it.
+pub(super) fn spread(program: &mut Program) {
+    let zeros = only_zeros(program);
+    if zeros.is_empty() {
+        return;
+    }
+    let mut steps = std::mem::take(&mut program.steps);
+    replace(&mut steps, &zeros);
+    let is_result = |piece: &Piece| matches!(piece.origin, Origins::Output(_));
+    let results = program.pieces.iter().enumerate().filter(|(_, piece)| is_result(piece));
+    let mut read: HashSet<Memory> = results.map(|(position, _)| Memory(position as u32)).collect();
+    collect(&steps, &mut |step| {
+        for (place, written) in step.places(&program.kernels) {
+            if !(written && matches!(step, Step::Zero { .. })) {
+                read.insert(place.memory);
+            }
+        }
+    });
+    let is_idle = |step: &Step| matches!(step, Step::Zero { to, .. } if zeros.contains(&to.memory) && !read.contains(&to.memory));
+    let labels = std::mem::take(&mut program.labels.0);
+    let mut kept: Vec<bool> = steps.iter().map(|step| !is_idle(step)).collect();
+    kept.resize(labels.len().max(kept.len()), true);
+    let keep = |position: usize| kept[position];
+    program.labels.0 =
+        labels.into_iter().enumerate().filter(|(at, _)| keep(*at)).map(|(_, label)| label).collect();
+    program.steps = steps.into_iter().enumerate().filter(|(at, _)| keep(*at)).map(|(_, step)| step).collect();
+}
+
+/// Calls `visit` with every step, those of loops included.
+fn collect(steps: &[Step], visit: &mut dyn FnMut(&Step)) {
+    for step in steps {
+        visit(step);
+        if let Step::Loop { body, .. } = step {
+            collect(body, visit);
+        }
+    }
+}
+
+/// The pieces of the arena, and results, that one step outside of loops fills with zeros, and no other writes.
+fn only_zeros(program: &Program) -> HashSet<Memory> {
+    let filled = program.steps.iter().filter_map(|step| match step {
+        Step::Zero { to, bytes } if *to == Place::start(to.memory) => {
+            let piece = &program.pieces[to.memory.0 as usize];
+            let own = matches!(piece.origin, Origins::Arena | Origins::Output(_));
+            (own && piece.bytes == *bytes).then_some(to.memory)
+        }
+        _ => None,
+    });
+    let mut zeros: HashSet<Memory> = filled.collect();
+    let (mut once, mut others) = (HashSet::new(), HashSet::new());
+    collect(&program.steps, &mut |step| {
+        let is_fill = matches!(step, Step::Zero { .. });
+        for (place, written) in step.places(&program.kernels) {
+            if written && !(is_fill && once.insert(place.memory)) {
+                others.insert(place.memory);
+            }
+        }
+    });
+    zeros.retain(|memory| !others.contains(memory));
+    zeros
+}
+
+fn replace(steps: &mut [Step], zeros: &HashSet<Memory>) {
+    for step in steps {
+        match step {
+            Step::Copy { from, to, bytes } if zeros.contains(&from.memory) => {
+                *step = Step::Zero { to: to.clone(), bytes: *bytes };
+            }
+            Step::Loop { body, .. } => replace(body, zeros),
+            _ => {}
+        }
+    }
+}
