@@ -98,7 +98,9 @@ impl Conv {
             return depthwise::Layout::new::<T>(&Shape::new(self, form), threads).total;
         }
         if let Some(problem) = Problem::new::<T>(self, form) {
-            return winograd::Layout::new::<T>(&problem, self.packed, threads).total;
+            // A smaller team may divide the work in a way that takes more memory.
+            let total = |threads| winograd::Layout::new::<T>(&problem, self.packed, threads).total;
+            return (1..=threads).map(total).max().unwrap_or(0);
         }
         if let Some(gradient) = Gradient::new::<T>(self, form, threads) {
             return gradient.total;

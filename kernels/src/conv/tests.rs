@@ -265,6 +265,8 @@ fn results_do_not_depend_on_the_number_of_threads() {
     let three = [0, 1, 1];
     for conv in [
         conv([4, 1, 32, 48], [1, 28, 28], [1, 3, 3], [1, 1, 1], [1, 1, 1], three, three),
+        conv([4, 1, 64, 64], [1, 40, 40], [1, 3, 3], [1, 1, 1], [1, 1, 1], three, three),
+        conv([1, 1, 64, 70], [1, 56, 56], [1, 3, 3], [1, 1, 1], [1, 1, 1], three, three),
         conv([4, 1, 32, 48], [1, 14, 14], [1, 3, 3], [1, 2, 2], [1, 1, 1], three, three),
         conv([1, 1, 256, 256], [1, 7, 7], [1, 3, 3], [1, 1, 1], [1, 1, 1], three, three),
         conv([1, 96, 96, 96], [1, 56, 56], [1, 3, 3], [1, 1, 1], [1, 1, 1], three, three),
@@ -287,6 +289,28 @@ fn results_do_not_depend_on_the_number_of_threads() {
                 result
             });
             assert!(results[0] == results[1] && results[0] == results[2], "{form:?} {conv:?}");
+        }
+    }
+}
+
+/// A team may turn out smaller than the one that memory was measured for.
+#[test]
+fn memory_for_a_team_is_enough_for_a_smaller_one() {
+    let three = [0, 1, 1];
+    let mut all = cases();
+    for [batch, channels, size] in [[1, 64, 56], [1, 128, 28], [1, 512, 7], [8, 64, 56], [8, 256, 14]] {
+        let sizes = [batch, 1, channels, channels];
+        all.push(conv(sizes, [1, size, size], [1, 3, 3], [1; 3], [1; 3], three, three));
+    }
+    for conv in all {
+        for (form, loose, packed) in
+            FORMS.into_iter().flat_map(|form| [(form, false, false), (form, true, false), (form, true, true)])
+        {
+            let packed = packed && conv.packing::<f32>(form).is_some();
+            let conv = Conv { loose, packed, ..conv };
+            let bytes: Vec<usize> =
+                (1..=12).map(|threads| conv.scratch_bytes::<f32>(form, threads)).collect();
+            assert!(bytes.is_sorted(), "{form:?} {conv:?}: {bytes:?}");
         }
     }
 }

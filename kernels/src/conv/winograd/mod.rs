@@ -55,21 +55,32 @@ impl<T: Element> Winograd<'_, T> {
         }
         let chunks = problem.channels.div_ceil(plan::UNIT);
         let threads = self.team.threads();
-        for first in (0..all).step_by(layout.lines) {
-            let lines = first..(first + layout.lines).min(all);
-            let groups = lines.len().div_ceil(layout.together);
-            self.team.run(groups * chunks, &|chunk, worker| {
-                // SAFETY: every task writes to other places.
+        let block = |number: usize| {
+            let first = number * layout.lines;
+            first..(first + layout.lines).min(all)
+        };
+        let blocks = all.div_ceil(layout.lines);
+        if layout.apart {
+            self.team.run(blocks, &|number, worker| {
+                let lines = block(number);
+                // SAFETY: every block has its own part of the target, and every worker its own memory.
                 unsafe {
                     let job = &*job.get();
-                    let group = part_of(lines.len(), groups, chunk / chunks, 1);
-                    let group = lines.start + group.start..lines.start + group.end;
-                    let own = job.own(worker).add(job.layout.rows_at);
-                    let channel = chunk % chunks * plan::UNIT;
-                    let to = job.scratch.add(job.layout.windows_at);
-                    let windows = Windows { job, lines: group, first: lines.start, channel, own, to };
-                    T::dispatch(job.tier, windows);
+                    for task in 0..lines.len().div_ceil(layout.together) * chunks {
+                        job.transform(lines.clone(), task, chunks, worker);
+                    }
+                    for panel in 0..layout.panels {
+                        job.finish(panel, lines.clone(), lines.start, worker);
+                    }
                 }
+            });
+            return;
+        }
+        for lines in (0..blocks).map(block) {
+            let groups = lines.len().div_ceil(layout.together);
+            self.team.run(groups * chunks, &|task, worker| {
+                // SAFETY: every task writes to other places.
+                unsafe { (*job.get()).transform(lines.clone(), task, chunks, worker) };
             });
             let parts = if threads == 1 || layout.on_the_way {
                 1
@@ -82,6 +93,30 @@ impl<T: Element> Winograd<'_, T> {
                 // SAFETY: every task writes to other places.
                 unsafe { (*job.get()).finish(chunk / parts, part, lines.start, worker) };
             });
+        }
+    }
+
+    /// Where the transformed windows are that a worker reads or writes.
+    unsafe fn windows(&self, worker: usize) -> *mut T {
+        // SAFETY: there is memory for all windows, or for those of every worker.
+        unsafe {
+            let start = if self.layout.apart { self.own(worker) } else { self.scratch };
+            start.add(self.layout.windows_at)
+        }
+    }
+
+    /// Transforms the windows of some of these lines and channels: task by task, all.
+    unsafe fn transform(&self, lines: Range<usize>, task: usize, chunks: usize, worker: usize) {
+        let groups = lines.len().div_ceil(self.layout.together);
+        let group = part_of(lines.len(), groups, task / chunks, 1);
+        let group = lines.start + group.start..lines.start + group.end;
+        let channel = task % chunks * plan::UNIT;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let own = self.own(worker).add(self.layout.rows_at);
+            let to = self.windows(worker);
+            let windows = Windows { job: self, lines: group, first: lines.start, channel, own, to };
+            T::dispatch(self.tier, windows);
         }
     }
 
@@ -105,7 +140,9 @@ impl<T: Element> Winograd<'_, T> {
             } else {
                 self.scratch.add(panel * layout.panel).cast_const()
             };
-            T::dispatch(self.tier, Results { job: self, lines: lines.clone(), first, panel, weights, own });
+            let windows = self.windows(worker);
+            let results = Results { job: self, lines: lines.clone(), first, panel, windows, weights, own };
+            T::dispatch(self.tier, results);
             let Some(epilogue) = self.epilogue else { return };
             let row = panel * layout.width;
             let rows = layout.width.min(problem.rows - row);

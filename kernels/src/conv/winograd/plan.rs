@@ -9,6 +9,8 @@ pub const UNIT: usize = 16;
 const WINDOW_BYTES: usize = 512 << 10;
 /// Transformed weights beyond this are read from far away, so that more windows should use them.
 const NEAR_BYTES: usize = 512 << 10;
+/// Blocks of lines for each thread from which on the threads compute blocks apart.
+const BLOCKS_EACH: usize = 2;
 /// Bytes of source rows that are held at a time.
 const ROW_BYTES: usize = 24 << 10;
 
@@ -120,7 +122,9 @@ pub struct Layout {
     pub result_product: usize,
     /// Whether every worker transforms the weights of a panel when it needs them.
     pub on_the_way: bool,
-    /// Where the transformed windows are.
+    /// Whether every worker computes whole blocks of lines, with windows of its own, so that the team meets once.
+    pub apart: bool,
+    /// Where the transformed windows are: in a worker's own memory, if blocks are computed apart.
     pub windows_at: usize,
     /// Where the workers' memory is, and how much each has.
     pub own_at: usize,
@@ -153,6 +157,7 @@ impl Layout {
         let lines = (wanted / problem.windows[1]).clamp(1, all);
         let lines = all.div_ceil(all.div_ceil(lines));
         let on_the_way = !packed && lines == all && panels >= threads;
+        let apart = threads > 1 && all.div_ceil(lines) >= BLOCKS_EACH * threads;
         let count = lines * problem.windows[1];
         let window_product = count * window + UNIT;
         let result_product = count * width + UNIT;
@@ -161,9 +166,13 @@ impl Layout {
         let rows = row * (problem.out * together + 2);
         let rows_at = products * result_product;
         let panel_at = rows_at + rows;
-        let own_each = panel_at + if on_the_way { panel } else { 0 };
-        let windows_at = if packed || on_the_way { 0 } else { panels * panel };
-        let own_at = windows_at + products * window_product;
+        let own = panel_at + if on_the_way { panel } else { 0 };
+        let weights = if packed || on_the_way { 0 } else { panels * panel };
+        let windows = products * window_product;
+        let (windows_at, own_at, own_each) = match apart {
+            true => (own.next_multiple_of(UNIT), weights, own.next_multiple_of(UNIT) + windows),
+            false => (weights, weights + windows, own),
+        };
         let total = (own_at + own_each * threads) * element + 64;
         Layout {
             lines,
@@ -176,6 +185,7 @@ impl Layout {
             window_product,
             result_product,
             on_the_way,
+            apart,
             windows_at,
             own_at,
             own_each,

@@ -156,6 +156,8 @@ pub struct Results<'a, 'b, T> {
     pub panel: usize,
     /// The panel of transformed weights.
     pub weights: *const T,
+    /// The transformed windows, from the first line on.
+    pub windows: *const T,
     /// Memory for the sums and for rows of the result.
     pub own: *mut T,
 }
@@ -192,8 +194,7 @@ impl<T: Element> Results<'_, '_, T> {
         let asks = self.job.packed && windows <= FEW_WINDOWS;
         // SAFETY: the caller's promise; rows of windows, panels and sums are padded.
         unsafe {
-            let all = self.job.scratch.add(layout.windows_at);
-            let all = all.add((self.lines.start - self.first) * across * layout.window);
+            let all = self.windows.add((self.lines.start - self.first) * across * layout.window);
             for product in 0..problem.products() {
                 let from = all.add(product * layout.window_product);
                 let weights = self.weights.add(product * layout.panel_product);
