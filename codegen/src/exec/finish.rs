@@ -167,6 +167,44 @@ mod tests {
         assert_eq!((finish.minus, finish.plus), (None, Some(BufferId(2))));
     }
 
+    /// The run-time functions that the code of a graph refers to.
+    fn called(text: &str) -> Vec<String> {
+        let graph = gradc_ir::parse(text).unwrap_or_else(|error| panic!("{error}"));
+        let options = crate::CompileOptions { threads: 1, profile: false, arena_limit: None };
+        let image = crate::Image::new(&graph, &options).unwrap_or_else(|error| panic!("{error}"));
+        image.code.functions.into_iter().filter(|f| f.imported).map(|f| f.symbol).collect()
+    }
+
+    #[test]
+    fn code_says_it_in_words_where_it_can() {
+        let convolution = |last: &str| {
+            format!(
+                "graph @g(%x: f32[1,3,5,5], %w: f32[4,3,1,1], %b: f32[4]) {{
+  %3: (f32[1,4,5,5]) = fused %x, %w, %b {{
+    graph @body(%p0: f32[1,3,5,5], %p1: f32[4,3,1,1], %p2: f32[4]) {{
+      %3: f32[1,4,5,5] = conv %p0, %p1
+      %4: f32[1,4,5,5] = broadcast %p2 dims=[1]
+      %5: f32[1,4,5,5] = add %3, %4
+      {last}
+    }}
+  }}
+  %4: f32[1,4,5,5] = project %3 part=0
+  return %4
+}}"
+            )
+        };
+        let plain = called(&convolution("return %5"));
+        assert!(plain.contains(&"gradc_rt_finished_convolve_f32".to_owned()), "{plain:?}");
+        let other = called(&convolution("%6: f32[1,4,5,5] = abs %5\n      return %6"));
+        assert!(other.contains(&"gradc_rt_convolve_f32".to_owned()), "{other:?}");
+        let product = "graph @g(%q: f32[2,5,3,4], %k: f32[2,6,3,4]) {
+  %2: f32[2,3,5,6] = dot %q, %k lhs_batch=[0,2] rhs_batch=[0,2] lhs=[3] rhs=[3]
+  return %2
+}";
+        let groups = called(product);
+        assert_eq!(groups, ["gradc_rt_general_gemm_f32"]);
+    }
+
     #[test]
     fn what_is_not_that_plain_is_left_to_the_function() {
         let kept = [

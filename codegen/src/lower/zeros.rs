@@ -22,13 +22,11 @@ pub(super) fn spread(program: &mut Program) {
         }
     });
     let is_idle = |step: &Step| matches!(step, Step::Zero { to, .. } if zeros.contains(&to.memory) && !read.contains(&to.memory));
-    let labels = std::mem::take(&mut program.labels.0);
-    let mut kept: Vec<bool> = steps.iter().map(|step| !is_idle(step)).collect();
-    kept.resize(labels.len().max(kept.len()), true);
-    let keep = |position: usize| kept[position];
-    program.labels.0 =
-        labels.into_iter().enumerate().filter(|(at, _)| keep(*at)).map(|(_, label)| label).collect();
-    program.steps = steps.into_iter().enumerate().filter(|(at, _)| keep(*at)).map(|(_, step)| step).collect();
+    // A label for each step.
+    let mut idle = steps.iter().map(is_idle);
+    program.labels.0.retain(|_| !idle.next().unwrap_or(false));
+    steps.retain(|step| !is_idle(step));
+    program.steps = steps;
 }
 
 /// Calls `visit` with every step, those of loops included.

@@ -91,7 +91,7 @@ impl<T: Element> Sliding<'_, T> {
                 let job = &*job.get();
                 let range = part_of(count, chunks, chunk, 1);
                 if sums {
-                    T::dispatch(job.tier, Correlate { job, range });
+                    T::dispatch(job.tier, Channels { job, range });
                     return;
                 }
                 let together = (EPILOGUE_ELEMENTS / job.problem.area()).max(1);
@@ -99,7 +99,7 @@ impl<T: Element> Sliding<'_, T> {
                 while at < range.end {
                     let image_end = (at / channels + 1) * channels;
                     let end = (at + together).min(range.end).min(image_end);
-                    T::dispatch(job.tier, Slide { job, range: at..end });
+                    T::dispatch(job.tier, Channels { job, range: at..end });
                     at = end;
                 }
             });
@@ -119,49 +119,65 @@ impl<T: Element> Sliding<'_, T> {
         }
     }
 
-    /// What the lanes from column `column` on read of a line through the three columns of the kernel. `CENTERED` says that
-    /// the first column of the image is in the middle of the first window: then every element is loaded once.
+    /// What the lanes from column `column` on read of a line through the three columns of the kernel; no element is loaded
+    /// twice. `CENTERED` says that the first column of the image is in the middle of the first window: then vectors begin
+    /// where lines do.
     #[inline(always)]
     unsafe fn taps<V: Vector<Item = T>, const S: usize, const CENTERED: bool>(
         &self,
         line: *const T,
         column: usize,
     ) -> [V; 3] {
-        let (width, left) = (self.problem.source[1], self.problem.pad[1]);
-        let at = (column * S) as isize - left;
+        let lanes = V::LANES as isize;
         // SAFETY: what is loaded is in the line.
         unsafe {
             if CENTERED {
-                let start = column * S;
+                let (start, width) = (column * S, self.problem.source[1]);
+                let from = line.wrapping_add(start);
                 // Windows may lie beyond the line altogether.
                 let before = if start == 0 || start > width { T::ZERO } else { *line.add(start - 1) };
-                let from = line.wrapping_add(start);
                 let left = width.saturating_sub(start);
-                let low = if left >= V::LANES { V::load(from) } else { V::load_masked(from, V::mask(left)) };
+                let low = first::<V>(from, left);
                 if S == 1 {
                     let after = if left > V::LANES { *from.add(V::LANES) } else { T::ZERO };
                     return [low.preceded_by(before), low, low.followed_by(after)];
                 }
-                let more = left.saturating_sub(V::LANES).min(V::LANES);
-                let next = from.wrapping_add(V::LANES);
-                let high = if more == V::LANES { V::load(next) } else { V::load_masked(next, V::mask(more)) };
+                let high = first::<V>(from.wrapping_add(V::LANES), left.saturating_sub(V::LANES));
                 let odd = V::odd(low, high);
                 return [odd.preceded_by(before), V::even(low, high), odd];
             }
-            let reach = (S * (V::LANES - 1) + 1) as isize;
-            let tap = |tap: isize| {
-                let at = at + tap;
-                let end = (width as isize - at).clamp(0, reach);
-                let first = (-at).clamp(0, reach).min(end) as usize;
-                let from = line.wrapping_offset(at);
-                if S == 1 {
-                    V::load_between(from, first, end as usize)
-                } else {
-                    V::load_even_between(from, first, end as usize)
-                }
-            };
-            [tap(0), tap(1), tap(2)]
+            let at = (column * S) as isize - self.problem.pad[1];
+            let low = self.lanes::<V>(line, at);
+            if S == 1 {
+                let next = low.followed_by(self.element(line, at + lanes));
+                return [low, next, next.followed_by(self.element(line, at + lanes + 1))];
+            }
+            let high = self.lanes::<V>(line, at + lanes);
+            let even = V::even(low, high);
+            [even, V::odd(low, high), even.followed_by(self.element(line, at + 2 * lanes))]
         }
+    }
+
+    /// Adjacent elements of a line from this place on; zeros outside of it.
+    #[inline(always)]
+    unsafe fn lanes<V: Vector<Item = T>>(&self, line: *const T, at: isize) -> V {
+        let (width, lanes) = (self.problem.source[1] as isize, V::LANES as isize);
+        // SAFETY: what is loaded is in the line.
+        unsafe {
+            if at >= 0 && at + lanes <= width {
+                return V::load(line.offset(at));
+            }
+            let (first, end) = ((-at).clamp(0, lanes), (width - at).clamp(0, lanes));
+            V::load_between(line.wrapping_offset(at), first.min(end) as usize, end as usize)
+        }
+    }
+
+    /// An element of a line; zero outside of it.
+    #[inline(always)]
+    unsafe fn element(&self, line: *const T, at: isize) -> T {
+        let inside = at >= 0 && at < self.problem.source[1] as isize;
+        // SAFETY: it is in the line.
+        if inside { unsafe { *line.offset(at) } } else { T::ZERO }
     }
 
     /// Calls `task` with the row and what its lanes from `column` on read through the kernel, for each of some rows.
@@ -193,18 +209,25 @@ impl<T: Element> Sliding<'_, T> {
     }
 }
 
+/// The first `left` elements, or as many as there are lanes; zeros behind.
+#[inline(always)]
+unsafe fn first<V: Vector>(from: *const V::Item, left: usize) -> V {
+    // SAFETY: the caller's promise.
+    unsafe { if left >= V::LANES { V::load(from) } else { V::load_masked(from, V::mask(left)) } }
+}
+
 /// What is done with the elements that the lanes of a row read; a closure that is always inlined.
 trait Task<V: Vector> {
     unsafe fn run(&mut self, row: usize, window: &[[V; 3]; 3]);
 }
 
-/// The weighted sums of all windows of some channels.
-struct Slide<'a, T> {
+/// Some channels of the result.
+struct Channels<'a, T> {
     job: &'a Sliding<'a, T>,
     range: std::ops::Range<usize>,
 }
 
-impl<T: Element> Kernel<T> for Slide<'_, T> {
+impl<T: Element> Kernel<T> for Channels<'_, T> {
     #[inline(always)]
     unsafe fn call<V: Vector<Item = T>>(self) {
         // SAFETY: the caller's promise.
@@ -219,9 +242,21 @@ impl<T: Element> Kernel<T> for Slide<'_, T> {
     }
 }
 
-impl<T: Element> Slide<'_, T> {
+impl<T: Element> Channels<'_, T> {
     #[inline(always)]
     unsafe fn all<V: Vector<Item = T>, const S: usize, const CENTERED: bool>(&self) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self.job.problem.form {
+                ConvForm::WeightGradient => self.correlate::<V, S, CENTERED>(),
+                ConvForm::Forward | ConvForm::InputGradient => self.slide::<V, S, CENTERED>(),
+            }
+        }
+    }
+
+    /// The weighted sums of all windows.
+    #[inline(always)]
+    unsafe fn slide<V: Vector<Item = T>, const S: usize, const CENTERED: bool>(&self) {
         let Problem { channels, source, other: [height, width], .. } = self.job.problem;
         let area = height * width;
         let flip = self.job.problem.form == ConvForm::InputGradient;
@@ -321,30 +356,10 @@ impl<V: Vector> Task<V> for Sum<'_, V> {
     }
 }
 
-/// The products of windows and cotangents of some channels, summed over images and positions.
-struct Correlate<'a, T> {
-    job: &'a Sliding<'a, T>,
-    range: std::ops::Range<usize>,
-}
-
-impl<T: Element> Kernel<T> for Correlate<'_, T> {
+impl<T: Element> Channels<'_, T> {
+    /// The products of windows and cotangents, summed over images and positions.
     #[inline(always)]
-    unsafe fn call<V: Vector<Item = T>>(self) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            match (self.job.problem.stride, self.job.problem.pad[1]) {
-                (1, 1) => self.all::<V, 1, true>(),
-                (1, _) => self.all::<V, 1, false>(),
-                (_, 1) => self.all::<V, 2, true>(),
-                (_, _) => self.all::<V, 2, false>(),
-            }
-        }
-    }
-}
-
-impl<T: Element> Correlate<'_, T> {
-    #[inline(always)]
-    unsafe fn all<V: Vector<Item = T>, const S: usize, const CENTERED: bool>(&self) {
+    unsafe fn correlate<V: Vector<Item = T>, const S: usize, const CENTERED: bool>(&self) {
         let Problem { batch, channels, source, other: [height, width], .. } = self.job.problem;
         let rows = EPILOGUE_ELEMENTS.div_ceil(width);
         // SAFETY: the caller's promise.

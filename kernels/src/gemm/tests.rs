@@ -366,6 +366,31 @@ fn rows_apart_have_the_bits_of_the_whole_product() {
 }
 
 #[test]
+fn memory_for_a_team_is_enough_for_a_smaller_one() {
+    for &[batch, m, n, k] in SIZES {
+        for layouts in [[0, 0], [0, 1], [1, 0], [1, 1], [2, 2]] {
+            let (a_strides, b_strides) = (strides(layouts[0], m, k), strides(layouts[1], k, n));
+            let gemm = Gemm {
+                batch,
+                group: batch,
+                group_strides: [0; 2],
+                m,
+                n,
+                k,
+                a_strides,
+                b_strides,
+                c_batch_stride: m * n,
+                c_row_stride: n,
+                accumulate: false,
+                b_packed: false,
+            };
+            let bytes: Vec<usize> = (1..=12).map(|threads| gemm.scratch_bytes::<f32>(threads)).collect();
+            assert!(bytes.is_sorted(), "{gemm:?}: {bytes:?}");
+        }
+    }
+}
+
+#[test]
 fn groups_of_a_batch_are_products_by_themselves() {
     let (m, n, k, heads, images) = (9, 21, 6, 3, 2);
     // As attention reads its operands: [image, row, head, k], and the right one transposed.

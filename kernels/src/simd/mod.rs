@@ -69,17 +69,6 @@ pub trait Vector: Copy + 'static {
             Self::even(Self::load(from), high)
         }
     }
-    /// As `load_even`, with zeros for the elements before `first` and from `end` on, which are not read.
-    #[inline(always)]
-    unsafe fn load_even_between(from: *const Self::Item, first: usize, end: usize) -> Self {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let (all, end) = (Self::LANES, end.min(2 * Self::LANES - 1).max(first));
-            let low = Self::load_between(from, first.min(all), end.min(all));
-            let high = Self::load_between(from.wrapping_add(all), first.max(all) - all, end.max(all) - all);
-            Self::even(low, high)
-        }
-    }
 }
 
 /// Code to be compiled for every instruction set. `call` must be `#[inline(always)]`.

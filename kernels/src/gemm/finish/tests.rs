@@ -140,6 +140,59 @@ fn convolutions<T: Numbers>(tier: Tier, team: &Team) {
     }
 }
 
+/// A function that nobody should call.
+unsafe extern "C" fn never<T>(
+    _: *mut T,
+    _: usize,
+    _: usize,
+    _: usize,
+    _: usize,
+    _: usize,
+    _: usize,
+    called: *const *mut u8,
+) {
+    unsafe { *called.cast_mut().cast::<bool>() = true };
+}
+
+/// Whether a run of these sizes leaves all to registers: a product, a pointwise and a depthwise convolution, images side
+/// by side.
+#[test]
+fn the_function_is_not_called_where_registers_do() {
+    let team = Team::new(1);
+    let shapes: [([usize; 4], usize, usize); 4] =
+        [([1, 1, 8, 16], 9, 1), ([1, 6, 6, 6], 14, 3), ([1, 6, 6, 6], 50, 3), ([32, 1, 12, 10], 6, 3)];
+    for ([batch, groups, in_channels, out_channels], size, kernel) in shapes {
+        let conv = Conv {
+            batch,
+            groups,
+            in_channels,
+            out_channels,
+            input: [1, size, size],
+            kernel: [1, kernel, kernel],
+            output: [1, size, size],
+            stride: [1; 3],
+            dilation: [1; 3],
+            pad_low: [0, (kernel / 2) as isize, (kernel / 2) as isize],
+            loose: false,
+            packed: false,
+        };
+        let mut called = false;
+        let finish = Finish { minus: std::ptr::null(), plus: std::ptr::null(), low: 0.0, high: 1.0 };
+        let environment = (&raw mut called).cast();
+        let epilogue = Epilogue { function: never::<f32>, environment, finish: Some(finish) };
+        let x = f32::sequence(batch * in_channels * size * size, 1);
+        let w = f32::sequence(out_channels * in_channels / groups * kernel * kernel, 2);
+        let mut y = vec![f32::NAN; batch * out_channels * size * size];
+        let mut scratch = vec![0u8; conv.scratch_bytes::<f32>(ConvForm::Forward, 1)];
+        unsafe {
+            let (x, w, y) = (x.as_ptr(), w.as_ptr(), y.as_mut_ptr());
+            conv.forward(x, w, y, Some(epilogue), scratch.as_mut_ptr(), &team);
+        }
+        assert!(!called, "{conv:?}");
+        assert!(y.iter().all(|y| (0.0..=1.0).contains(y)), "{conv:?}");
+    }
+}
+
 #[test]
 fn in_registers_and_by_the_function_are_the_same_bits() {
     let team = Team::new(2);
