@@ -6,6 +6,7 @@
 //! on with the results. What a later phase needs of an earlier one is computed anew where that is cheap, and waits in
 //! a local buffer else. Stores and reductions stand in the last phase, in their order.
 
+mod jam;
 mod phases;
 #[cfg(test)]
 mod tests;
@@ -21,12 +22,14 @@ const TILE: usize = 256;
 /// Loops of fewer iterations stay as they are.
 const SHORTEST: usize = 32;
 
-/// Cuts the vector loops of a kernel where that pays.
+/// Cuts the vector loops of a kernel, and puts short rows side by side, where that pays.
 pub(super) fn tile(mut kernel: Kernel) -> Kernel {
     let body = std::mem::take(&mut kernel.body);
     let mut tiler = Tiler { kernel, buffers: Vec::new() };
     let body = tiler.statements(body);
-    Kernel { body, ..tiler.kernel }
+    let mut kernel = Kernel { body, ..tiler.kernel };
+    jam::jam(&mut kernel);
+    kernel
 }
 
 struct Tiler {

@@ -101,6 +101,46 @@ fn reductions_and_gathers() {
 }
 
 #[test]
+fn short_rows_stand_side_by_side() {
+    let text = "kernel \"softmax\" (b0: read f32[ALL], b1: write f32[ALL], b2: write f32[ROWS]) {
+           parallel i0 in ROWS {
+             a0: f32 = -inf
+             vector i1 in N {
+               r0: f32 = load b0[N*i0 + i1]
+               reduce a0 max r0
+             }
+             r1: f32 = read a0
+             a1: f32 = 0.0
+             vector i2 in N {
+               r2: f32 = load b0[N*i0 + i2]
+               r3: f32 = sub r2, r1
+               r4: f32 = exp r3
+               store b1[N*i0 + i2] = r4
+               reduce a1 sum r4
+             }
+             r5: f32 = read a1
+             store b2[i0] = r5
+           }
+         }";
+    let kernel = |rows: usize, length: usize| {
+        let text = text.replace("ALL", &(rows * length).to_string()).replace("ROWS", &rows.to_string());
+        parse_kernel(&text.replace('N', &length.to_string())).unwrap()
+    };
+    for (rows, length, pairs) in
+        [(6, 32, true), (4, 100, true), (5, 32, false), (6, 20, false), (4, 300, false)]
+    {
+        let kernel = kernel(rows, length);
+        let jammed = tile(kernel.clone());
+        jammed.validate().unwrap();
+        assert_eq!(jammed.parallel_extent(), Some(if pairs { rows / 2 } else { rows }), "{jammed}");
+        let (mut plain, mut together) = (memory(&kernel, length), memory(&kernel, length));
+        interpret(&kernel, &mut plain).unwrap();
+        interpret(&jammed, &mut together).unwrap();
+        assert_eq!(plain, together, "{jammed}");
+    }
+}
+
+#[test]
 fn loops_that_stay_whole() {
     let texts = [
         // Short.
