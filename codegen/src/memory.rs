@@ -176,12 +176,15 @@ impl Liveness {
             for (place, _) in step.places(kernels) {
                 self.touch(place.memory);
             }
-            if let Step::Loop { body, rows, .. } = step {
-                let start = self.position;
-                self.steps(body, kernels);
-                self.position += 1;
-                self.widen(body, kernels, start, rows.is_some());
-            }
+            let all = match step {
+                Step::Loop { rows, .. } => rows.is_some(),
+                Step::Parts { .. } => true,
+                _ => continue,
+            };
+            let start = self.position;
+            self.steps(step.inner(), kernels);
+            self.position += 1;
+            self.widen(step.inner(), kernels, start, all);
         }
     }
 
@@ -197,9 +200,7 @@ impl Liveness {
                     range.last = range.last.max(self.position);
                 }
             }
-            if let Step::Loop { body, .. } = step {
-                self.widen(body, kernels, start, all);
-            }
+            self.widen(step.inner(), kernels, start, all);
         }
     }
 }
@@ -242,7 +243,7 @@ fn write_in_place(program: &Program, ranges: &mut [Option<Range>], groups: &mut 
                     }
                 }
             }
-            Step::Loop { body, .. } => position += count(body) + 1,
+            Step::Loop { body, .. } | Step::Parts { body, .. } => position += count(body) + 1,
             Step::Gemm { .. } | Step::Conv { .. } | Step::ArgSort { .. } => {}
             Step::Copy { .. } | Step::Zero { .. } => {}
         }
@@ -250,7 +251,10 @@ fn write_in_place(program: &Program, ranges: &mut [Option<Range>], groups: &mut 
 }
 
 fn count(steps: &[Step]) -> usize {
-    let inner = |step: &Step| if let Step::Loop { body, .. } = step { count(body) + 1 } else { 0 };
+    let inner = |step: &Step| match step {
+        Step::Loop { body, .. } | Step::Parts { body, .. } => count(body) + 1,
+        _ => 0,
+    };
     steps.iter().map(|step| 1 + inner(step)).sum()
 }
 

@@ -142,6 +142,20 @@ pub enum Step {
         /// If the rows that it computes never meet, how many: parts of them can run all rounds each.
         rows: Option<usize>,
     },
+    /// Does for one part after the other what its steps do for that part: steps say what they do in all, and memory
+    /// between them that moves against `id` has room for one part only.
+    Parts {
+        /// Counts the parts.
+        id: LoopId,
+        /// Counts the tasks, each of which has memory of its own where places move with it.
+        slot: LoopId,
+        /// The number of parts.
+        parts: usize,
+        /// The number of tasks that the parts are divided into, which run side by side.
+        tasks: usize,
+        /// The steps.
+        body: Vec<Step>,
+    },
 }
 
 /// A kernel with tile loops that runs inside a product, on each part of the result as soon as that is final.
@@ -195,7 +209,7 @@ impl Step {
             Step::ArgSort { places: [from, to], .. } => vec![(from, false), (to, true)],
             Step::Copy { from, to, .. } => vec![(from, false), (to, true)],
             Step::Zero { to, .. } => vec![(to, true)],
-            Step::Loop { .. } => Vec::new(),
+            Step::Loop { .. } | Step::Parts { .. } => Vec::new(),
         }
     }
 
@@ -214,7 +228,7 @@ impl Step {
             Step::ArgSort { places, .. } => places.iter_mut().for_each(visit),
             Step::Copy { from, to, .. } => [from, to].into_iter().for_each(visit),
             Step::Zero { to, .. } => visit(to),
-            Step::Loop { .. } => {}
+            Step::Loop { .. } | Step::Parts { .. } => {}
         }
     }
 
@@ -228,6 +242,25 @@ impl Step {
             Step::Copy { .. } => "copy",
             Step::Zero { .. } => "zero",
             Step::Loop { .. } => "loop",
+            Step::Parts { .. } => "parts",
+        }
+    }
+
+    /// The steps inside of this one.
+    pub fn inner(&self) -> &[Step] {
+        match self {
+            Step::Loop { body, .. } | Step::Parts { body, .. } => body,
+            Step::Kernel { .. } | Step::Gemm { .. } | Step::Conv { .. } | Step::ArgSort { .. } => &[],
+            Step::Copy { .. } | Step::Zero { .. } => &[],
+        }
+    }
+
+    /// The steps inside of this one.
+    pub(crate) fn inner_mut(&mut self) -> &mut [Step] {
+        match self {
+            Step::Loop { body, .. } | Step::Parts { body, .. } => body,
+            Step::Kernel { .. } | Step::Gemm { .. } | Step::Conv { .. } | Step::ArgSort { .. } => &mut [],
+            Step::Copy { .. } | Step::Zero { .. } => &mut [],
         }
     }
 }
@@ -315,6 +348,14 @@ fn write_steps(f: &mut fmt::Formatter<'_>, steps: &[Step], kernels: &[Kernel], d
             Step::Loop { id, trip, body, rows } => {
                 write!(f, "loop l{} {trip} times", id.0)?;
                 rows.iter().try_for_each(|rows| write!(f, ", {rows} rows apart"))?;
+                writeln!(f)?;
+                write_steps(f, body, kernels, depth + 1)?;
+            }
+            Step::Parts { id, slot, parts, tasks, body } => {
+                write!(f, "parts l{} of {parts}", id.0)?;
+                if *tasks > 1 {
+                    write!(f, ", {tasks} tasks l{}", slot.0)?;
+                }
                 writeln!(f)?;
                 write_steps(f, body, kernels, depth + 1)?;
             }

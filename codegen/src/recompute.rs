@@ -26,10 +26,9 @@ const SHARPNESS: i32 = 8;
 
 /// Plans the memory of a program. If its arena is larger than the limit, the program becomes one that computes some results
 /// again, with an arena within the limit or, if that cannot be, the smallest that was found.
-pub(crate) fn plan(program: Program, limit: Option<usize>) -> Program {
+pub(crate) fn plan(program: Program, limit: usize) -> Program {
     let mut best = program.clone();
     memory::plan(&mut best);
-    let Some(limit) = limit else { return best };
     let facts = Facts::new(&program);
     let mut state = State::new(&facts, Drops::new());
     let start = state.peak();

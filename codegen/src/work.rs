@@ -62,11 +62,13 @@ impl Program {
             }
             Step::Copy { bytes, .. } => Work { calls: 1, operations: 0, bytes: 2 * *bytes as u64 },
             Step::Zero { bytes, .. } => Work { calls: 1, operations: 0, bytes: *bytes as u64 },
-            Step::Loop { trip, body, .. } => {
-                let round = body.iter().map(|step| self.work(step)).fold(Work::default(), Work::plus);
-                round.times(*trip as u64)
-            }
+            Step::Loop { trip, body, .. } => self.work_of_all(body).times(*trip as u64),
+            Step::Parts { body, .. } => self.work_of_all(body),
         }
+    }
+
+    fn work_of_all(&self, steps: &[Step]) -> Work {
+        steps.iter().map(|step| self.work(step)).fold(Work::default(), Work::plus)
     }
 }
 

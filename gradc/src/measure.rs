@@ -51,6 +51,7 @@ impl Session {
                     Step::ArgSort { lines, length, .. } => format!("{lines}x{length}"),
                     Step::Copy { .. } | Step::Zero { .. } => String::new(),
                     Step::Loop { trip, .. } => format!("{trip} rounds"),
+                    Step::Parts { parts, body, .. } => format!("{parts} times {} steps", body.len()),
                 },
                 node: node.map(|node| (node.operator.to_string(), node.name.to_string())),
                 calls: work.calls,

@@ -89,9 +89,9 @@ impl Plan {
 
 fn count(steps: &[gradc_codegen::program::Step], kinds: &mut BTreeMap<&'static str, usize>) {
     for step in steps {
-        match step {
-            gradc_codegen::program::Step::Loop { body, .. } => count(body, kinds),
-            _ => *kinds.entry(step.kind()).or_default() += 1,
+        match step.inner() {
+            [] => *kinds.entry(step.kind()).or_default() += 1,
+            inner => count(inner, kinds),
         }
     }
 }

@@ -6,7 +6,7 @@ use gradc_kernels::{Conv, ConvForm, Element, Epilogue, EpilogueFunction, Finish,
 use std::sync::atomic::{AtomicI64, Ordering};
 
 /// The functions by their symbols.
-pub(crate) fn symbols() -> [(&'static str, *const u8); 17] {
+pub(crate) fn symbols() -> [(&'static str, *const u8); 19] {
     [
         ("gradc_rt_parallel", gradc_rt_parallel as *const u8),
         ("gradc_rt_gemm_f32", gradc_rt_gemm_f32 as *const u8),
@@ -15,6 +15,8 @@ pub(crate) fn symbols() -> [(&'static str, *const u8); 17] {
         ("gradc_rt_packed_gemm_f64", gradc_rt_packed_gemm_f64 as *const u8),
         ("gradc_rt_gemm_rows_f32", gradc_rt_gemm_rows_f32 as *const u8),
         ("gradc_rt_gemm_rows_f64", gradc_rt_gemm_rows_f64 as *const u8),
+        ("gradc_rt_gemm_part_f32", gradc_rt_gemm_part_f32 as *const u8),
+        ("gradc_rt_gemm_part_f64", gradc_rt_gemm_part_f64 as *const u8),
         ("gradc_rt_convolve_f32", gradc_rt_convolve_f32 as *const u8),
         ("gradc_rt_convolve_f64", gradc_rt_convolve_f64 as *const u8),
         ("gradc_rt_general_gemm_f32", gradc_rt_general_gemm_f32 as *const u8),
@@ -141,6 +143,29 @@ unsafe fn gemm_of(descriptor: *const i64, b_packed: bool) -> Gemm {
     }
 }
 
+/// Any product, and its epilogue: the descriptor goes on with whether B is packed, the size and strides of groups, and,
+/// if the last of these five is 1, with the words of the epilogue.
+///
+/// # Safety
+/// The descriptor holds these words; function and table are those of an epilogue.
+unsafe fn general<T: Element>(
+    descriptor: *const i64,
+    function: Option<EpilogueFunction<T>>,
+    environment: *const *mut u8,
+) -> (Gemm, Option<Epilogue<T>>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let word = |index: usize| *descriptor.add(GEMM_WORDS + index);
+        let (group, group_strides) = (word(1) as usize, [word(2) as isize, word(3) as isize]);
+        let problem = Gemm { group, group_strides, ..gemm_of(descriptor, word(0) != 0) };
+        let epilogue = match word(4) {
+            0 => epilogue(function, environment),
+            _ => finished(function, environment, descriptor.add(GEMM_WORDS + 5)),
+        };
+        (problem, epilogue)
+    }
+}
+
 /// # Safety
 /// Called by entry functions only: the descriptor holds the words of a [`Conv`] and its form, the pointers fit it.
 unsafe fn conv<T: Element>(
@@ -184,7 +209,16 @@ unsafe fn conv<T: Element>(
 
 /// Defines the functions of one element type.
 macro_rules! products {
-    ($float:ty, $gemm:ident, $packed:ident, $rows:ident, $conv:ident, $general_gemm:ident, $finished_conv:ident) => {
+    (
+        $float:ty,
+        $gemm:ident,
+        $packed:ident,
+        $rows:ident,
+        $part:ident,
+        $conv:ident,
+        $general_gemm:ident,
+        $finished_conv:ident
+    ) => {
         /// Some rows, on this thread; the descriptor ends with whether B is packed.
         ///
         /// # Safety
@@ -270,8 +304,7 @@ macro_rules! products {
             }
         }
 
-        /// Any product: the descriptor goes on with whether B is packed, the size and strides of groups, and, if the last of
-        /// these five is 1, with the words of the epilogue.
+        /// Any product: see [`general`].
         ///
         /// # Safety
         /// As [`gemm`].
@@ -289,14 +322,33 @@ macro_rules! products {
         ) {
             // SAFETY: the caller's promise.
             unsafe {
-                let word = |index: usize| *descriptor.add(GEMM_WORDS + index);
-                let (group, group_strides) = (word(1) as usize, [word(2) as isize, word(3) as isize]);
-                let problem = Gemm { group, group_strides, ..gemm_of(descriptor, word(0) != 0) };
-                let epilogue = match word(4) {
-                    0 => epilogue(function, environment),
-                    _ => finished(function, environment, descriptor.add(GEMM_WORDS + 5)),
-                };
+                let (problem, epilogue) = general(descriptor, function, environment);
                 problem.run(a, b, bias, c, epilogue, scratch, &*(*frame).team);
+            }
+        }
+
+        /// Some rows of one product, on this thread, of the descriptor of any product.
+        ///
+        /// # Safety
+        /// As [`gemm`], of these rows; and nobody else uses the scratch memory meanwhile.
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $part(
+            _: *const Frame,
+            descriptor: *const i64,
+            a: *const $float,
+            b: *const $float,
+            c: *mut $float,
+            scratch: *mut u8,
+            function: Option<EpilogueFunction<$float>>,
+            environment: *const *mut u8,
+            bias: *const $float,
+            begin: usize,
+            end: usize,
+        ) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let (problem, epilogue) = general(descriptor, function, environment);
+                problem.run_part(begin..end, a, b, bias, c, epilogue, scratch);
             }
         }
 
@@ -329,6 +381,7 @@ products!(
     gradc_rt_gemm_f32,
     gradc_rt_packed_gemm_f32,
     gradc_rt_gemm_rows_f32,
+    gradc_rt_gemm_part_f32,
     gradc_rt_convolve_f32,
     gradc_rt_general_gemm_f32,
     gradc_rt_finished_convolve_f32
@@ -338,6 +391,7 @@ products!(
     gradc_rt_gemm_f64,
     gradc_rt_packed_gemm_f64,
     gradc_rt_gemm_rows_f64,
+    gradc_rt_gemm_part_f64,
     gradc_rt_convolve_f64,
     gradc_rt_general_gemm_f64,
     gradc_rt_finished_convolve_f64

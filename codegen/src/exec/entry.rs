@@ -6,6 +6,7 @@
 use super::CompileOptions;
 use super::facts::{can_fail, grain, sort_key, widest};
 use super::finish::Finish;
+use super::share::{self, Share, Unit};
 use crate::program::{Epilogue, LoopId, Origins, Place, Program, Step};
 use cranelift_codegen::ir::{
     AbiParam, Block, BlockArg, Function, InstBuilder, MemFlagsData, Signature, StackSlotData, StackSlotKind,
@@ -17,7 +18,7 @@ use gradc_kernels::Gemm;
 use std::collections::HashMap;
 
 /// The symbols of the run-time functions that an entry function calls.
-pub(super) const SYMBOLS: [&str; 17] = [
+pub(super) const SYMBOLS: [&str; 19] = [
     "gradc_rt_parallel",
     "gradc_rt_tick",
     "gradc_rt_gemm_f32",
@@ -26,6 +27,8 @@ pub(super) const SYMBOLS: [&str; 17] = [
     "gradc_rt_packed_gemm_f64",
     "gradc_rt_gemm_rows_f32",
     "gradc_rt_gemm_rows_f64",
+    "gradc_rt_gemm_part_f32",
+    "gradc_rt_gemm_part_f64",
     "gradc_rt_convolve_f32",
     "gradc_rt_convolve_f64",
     "gradc_rt_general_gemm_f32",
@@ -55,10 +58,10 @@ pub(super) fn define<M: Module>(
 ) -> Result<FuncId, Box<ModuleError>> {
     let mut parts = HashMap::new();
     for (position, step) in program.steps.iter().enumerate() {
-        if let Step::Loop { id, rows: Some(rows), .. } = step {
+        if let Some((id, units)) = share::forked(step) {
             let make = Make { program, kernels, options, parts: &HashMap::new() };
             let name = format!("{name}_l{position}");
-            parts.insert(*id, make.function(module, std::slice::from_ref(step), Some(*rows), &name)?);
+            parts.insert(id, make.function(module, std::slice::from_ref(step), Some(units), &name)?);
         }
     }
     Make { program, kernels, options, parts: &parts }.function(module, &program.steps, None, name)
@@ -69,24 +72,24 @@ struct Make<'a> {
     program: &'a Program,
     kernels: &'a [FuncId],
     options: &'a CompileOptions,
-    /// The functions of the loops whose rows run apart.
+    /// The functions of the steps that run divided.
     parts: &'a HashMap<LoopId, FuncId>,
 }
 
 impl Make<'_> {
-    /// Defines a function of these steps, or of some of the rows of these: `fn(frame, begin, end) -> status`.
+    /// Defines a function of these steps, or of some of so many units of these: `fn(frame, begin, end) -> status`.
     fn function<M: Module>(
         &self,
         module: &mut M,
         steps: &[Step],
-        rows: Option<usize>,
+        units: Option<usize>,
         name: &str,
     ) -> Result<FuncId, Box<ModuleError>> {
         let Make { program, kernels, options, parts } = *self;
         let pointer = module.target_config().pointer_type();
         let mut signature = module.make_signature();
         signature.params.push(AbiParam::new(pointer));
-        if rows.is_some() {
+        if units.is_some() {
             signature.params.extend([AbiParam::new(types::I64); 2]);
         }
         signature.returns.push(AbiParam::new(types::I64));
@@ -99,10 +102,9 @@ impl Make<'_> {
         builder.append_block_params_for_function_params(block);
         builder.switch_to_block(block);
         let frame = builder.block_params(block)[0];
-        let rows = rows.map(|all| Rows {
-            all,
-            begin: builder.block_params(block)[1],
-            end: builder.block_params(block)[2],
+        let share = units.map(|all| {
+            let [begin, end] = [1, 2].map(|index| builder.block_params(block)[index]);
+            Share { all, begin, end, unit: Unit::Row }
         });
         let flags = MemFlagsData::trusted();
         let externals = builder.ins().load(pointer, flags, frame, FRAME_EXTERNALS);
@@ -116,7 +118,7 @@ impl Make<'_> {
         let failed = builder.create_block();
         builder.append_block_param(failed, types::I64);
         builder.append_block_param(failed, types::I64);
-        let top = rows.is_none();
+        let top = share.is_none();
         let mut entry = Entry {
             module,
             builder,
@@ -124,7 +126,7 @@ impl Make<'_> {
             kernels,
             options,
             parts,
-            rows,
+            share,
             frame,
             externals,
             slots: program.externals(),
@@ -154,31 +156,23 @@ impl Make<'_> {
     }
 }
 
-/// The rows that a function computes.
-#[derive(Clone, Copy)]
-struct Rows {
-    /// How many there are in all.
-    all: usize,
-    begin: Value,
-    end: Value,
-}
-
-struct Entry<'a, M: Module> {
-    module: &'a mut M,
-    builder: FunctionBuilder<'a>,
+pub(super) struct Entry<'a, M: Module> {
+    pub(super) module: &'a mut M,
+    pub(super) builder: FunctionBuilder<'a>,
     program: &'a Program,
     kernels: &'a [FuncId],
-    options: &'a CompileOptions,
-    parts: &'a HashMap<LoopId, FuncId>,
-    rows: Option<Rows>,
-    frame: Value,
+    pub(super) options: &'a CompileOptions,
+    pub(super) parts: &'a HashMap<LoopId, FuncId>,
+    /// What of each step is computed, if not all.
+    pub(super) share: Option<Share>,
+    pub(super) frame: Value,
     externals: Value,
     /// Positions in the table of external pointers, by piece.
     slots: Vec<usize>,
     arena: Value,
     table: cranelift_codegen::ir::StackSlot,
     failed: Block,
-    loops: HashMap<LoopId, Value>,
+    pub(super) loops: HashMap<LoopId, Value>,
     /// The top-level step at hand.
     step: usize,
     /// Data objects by content.
@@ -186,7 +180,7 @@ struct Entry<'a, M: Module> {
 }
 
 impl<M: Module> Entry<'_, M> {
-    fn steps(&mut self, steps: &[Step], top: bool) -> Result<(), Box<ModuleError>> {
+    pub(super) fn steps(&mut self, steps: &[Step], top: bool) -> Result<(), Box<ModuleError>> {
         for (index, step) in steps.iter().enumerate() {
             if top {
                 self.step = index;
@@ -229,19 +223,25 @@ impl<M: Module> Entry<'_, M> {
             }
             Step::Copy { from, to, bytes } => {
                 let (from, to) = (self.address(from), self.address(to));
-                let (start, bytes) = self.share(*bytes);
+                let (start, bytes) = self.part_of(*bytes);
                 let from = self.builder.ins().iadd(from, start);
                 let to = self.builder.ins().iadd(to, start);
                 self.call("gradc_rt_copy", &[to, from, bytes], false).map(|_| ())
             }
             Step::Zero { to, bytes } => {
                 let to = self.address(to);
-                let (start, bytes) = self.share(*bytes);
+                let (start, bytes) = self.part_of(*bytes);
                 let to = self.builder.ins().iadd(to, start);
                 self.call("gradc_rt_zero", &[to, bytes], false).map(|_| ())
             }
-            Step::Loop { id, rows: Some(rows), .. } if self.rows.is_none() => self.apart(*id, *rows),
+            Step::Loop { id, rows: Some(rows), .. } if self.share.is_none() => {
+                self.fork(*id, *rows, self.options.threads)
+            }
             Step::Loop { id, trip, body, .. } => self.repeat(*id, *trip, body),
+            Step::Parts { id, parts, tasks, .. } if *tasks > 1 && self.share.is_none() => {
+                self.fork(*id, *parts, *tasks)
+            }
+            Step::Parts { id, slot, parts, tasks, body } => self.in_parts(*id, *slot, *parts, *tasks, body),
         }
     }
 
@@ -254,7 +254,8 @@ impl<M: Module> Entry<'_, M> {
         epilogue: Option<&Epilogue>,
     ) -> Result<(), Box<ModuleError>> {
         let finish = self.finish(epilogue, &places[2]);
-        let general = finish.is_some() || gemm.group != gemm.batch;
+        let in_parts = matches!(self.share, Some(Share { unit: Unit::Part, .. }));
+        let general = finish.is_some() || gemm.group != gemm.batch || in_parts;
         let words = [
             &[gemm.batch, gemm.m, gemm.n, gemm.k].map(|word| word as i64)[..],
             &gemm.a_strides.map(|word| word as i64),
@@ -266,12 +267,10 @@ impl<M: Module> Entry<'_, M> {
             Some(bias) => self.address(bias),
             None => self.builder.ins().iconst(types::I64, 0),
         };
-        if let Some(Rows { all, begin, end }) = self.rows {
+        if let Some(Share { all, begin, end, unit: Unit::Row }) = self.share {
             let name = if double { "gradc_rt_gemm_rows_f64" } else { "gradc_rt_gemm_rows_f32" };
             words.push(i64::from(gemm.b_packed));
-            let grain = self.rows_of_a_task(all);
-            let grain = self.builder.ins().iconst(types::I64, grain);
-            let slot = self.builder.ins().udiv(begin, grain);
+            let slot = self.task(all, self.options.threads, begin);
             return self.described(name, words, places, &[bias, begin, end, slot]);
         }
         if general {
@@ -279,6 +278,12 @@ impl<M: Module> Entry<'_, M> {
             words.extend(gemm.group_strides.map(|stride| stride as i64));
             words.push(i64::from(finish.is_some()));
             words.extend(finish.iter().flat_map(Finish::words));
+        }
+        if in_parts {
+            let name = if double { "gradc_rt_gemm_part_f64" } else { "gradc_rt_gemm_part_f32" };
+            let (begin, rows) = self.part_of(gemm.batch * gemm.m);
+            let end = self.builder.ins().iadd(begin, rows);
+            return self.product(name, words, places, epilogue, &[bias, begin, end]);
         }
         let name = match (general, gemm.b_packed, double) {
             (true, _, false) => "gradc_rt_general_gemm_f32",
@@ -291,38 +296,6 @@ impl<M: Module> Entry<'_, M> {
         self.product(name, words, places, epilogue, &[bias])
     }
 
-    /// Where the part of so many elements begins that belongs to the rows at hand, and how many those are.
-    fn share(&mut self, elements: usize) -> (Value, Value) {
-        match self.rows {
-            None => {
-                let start = self.builder.ins().iconst(types::I64, 0);
-                (start, self.builder.ins().iconst(types::I64, elements as i64))
-            }
-            Some(Rows { all, begin, end }) => {
-                let each = (elements / all) as i64;
-                let count = self.builder.ins().isub(end, begin);
-                (self.builder.ins().imul_imm_s(begin, each), self.builder.ins().imul_imm_s(count, each))
-            }
-        }
-    }
-
-    /// The rows that one thread takes at a time: as many for each.
-    fn rows_of_a_task(&self, rows: usize) -> i64 {
-        rows.div_ceil(self.options.threads.max(1)) as i64
-    }
-
-    /// Runs a loop whose rows never meet: all rounds of some rows on each thread.
-    fn apart(&mut self, id: LoopId, rows: usize) -> Result<(), Box<ModuleError>> {
-        let pointer = self.module.target_config().pointer_type();
-        let function = self.module.declare_func_in_func(self.parts[&id], self.builder.func);
-        let address = self.builder.ins().func_addr(pointer, function);
-        let end = self.builder.ins().iconst(types::I64, rows as i64);
-        let grain = self.rows_of_a_task(rows);
-        let grain = self.builder.ins().iconst(types::I64, grain);
-        // As a kernel whose table of buffers is the frame; it cannot fail.
-        self.call("gradc_rt_parallel", &[self.frame, address, self.frame, end, grain], true).map(|_| ())
-    }
-
     fn kernel(&mut self, index: usize, arguments: &[Place], cost: usize) -> Result<(), Box<ModuleError>> {
         let kernel = &self.program.kernels[index];
         let pointer = self.module.target_config().pointer_type();
@@ -330,13 +303,13 @@ impl<M: Module> Entry<'_, M> {
         let function = self.module.declare_func_in_func(self.kernels[index], self.builder.func);
         let extent = kernel.parallel_extent().unwrap_or(0);
         let grain = grain(kernel, extent, cost);
-        let status = if self.options.threads > 1 && grain < extent && self.rows.is_none() {
+        let status = if self.options.threads > 1 && grain < extent && self.share.is_none() {
             let end = self.builder.ins().iconst(types::I64, extent as i64);
             let address = self.builder.ins().func_addr(pointer, function);
             let grain = self.builder.ins().iconst(types::I64, grain as i64);
             self.call("gradc_rt_parallel", &[self.frame, address, table, end, grain], true)?
         } else {
-            let (begin, count) = self.share(extent);
+            let (begin, count) = self.part_of(extent);
             let end = self.builder.ins().iadd(begin, count);
             let call = self.builder.ins().call(function, &[table, begin, end]);
             Some(self.builder.inst_results(call)[0])
@@ -419,7 +392,7 @@ impl<M: Module> Entry<'_, M> {
         self.call(name, &arguments, false).map(|_| ())
     }
 
-    fn call(
+    pub(super) fn call(
         &mut self,
         name: &str,
         arguments: &[Value],

@@ -40,7 +40,7 @@ pub(super) fn sort_key(dtype: DType) -> SortKey {
 pub(super) fn widest(steps: &[Step]) -> usize {
     let width = |step: &Step| match step {
         Step::Kernel { arguments, .. } => arguments.len(),
-        Step::Loop { body, .. } => widest(body),
+        Step::Loop { body, .. } | Step::Parts { body, .. } => widest(body),
         Step::Gemm { epilogue, .. } | Step::Conv { epilogue, .. } => {
             epilogue.as_ref().map_or(0, |epilogue| epilogue.arguments.len())
         }
@@ -53,7 +53,9 @@ pub(super) fn widest(steps: &[Step]) -> usize {
 pub(super) fn step_can_fail(step: &Step, kernels: &[Kernel]) -> bool {
     match step {
         Step::Kernel { kernel, .. } => can_fail(&kernels[*kernel].body),
-        Step::Loop { body, .. } => body.iter().any(|step| step_can_fail(step, kernels)),
+        Step::Loop { body, .. } | Step::Parts { body, .. } => {
+            body.iter().any(|step| step_can_fail(step, kernels))
+        }
         Step::Gemm { .. } | Step::Conv { .. } | Step::ArgSort { .. } => false,
         Step::Copy { .. } | Step::Zero { .. } => false,
     }

@@ -8,6 +8,7 @@ mod image;
 mod machine;
 mod object;
 mod recorder;
+mod share;
 
 use crate::emit::{self, EmitError, IsaOptions};
 use crate::loops::Kernel;

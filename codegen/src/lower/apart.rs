@@ -45,18 +45,23 @@ fn rows_apart(program: &Program, id: LoopId, trip: usize, body: &[Step]) -> Opti
     body.iter().all(|step| rule.step(program, step)).then_some(rows)
 }
 
-/// What belongs to which row, as far as it is known.
-struct Rule {
+/// What belongs to which row (or part), as far as it is known.
+pub(super) struct Rule {
     id: LoopId,
     trip: usize,
-    rows: usize,
-    /// What the loop writes.
-    written: BTreeSet<Memory>,
+    pub rows: usize,
+    /// What the steps write.
+    pub written: BTreeSet<Memory>,
     /// Bytes of a row.
-    strides: BTreeMap<Memory, i64>,
+    pub strides: BTreeMap<Memory, i64>,
 }
 
 impl Rule {
+    /// For so many parts of steps that are in no loop.
+    pub fn of_parts(parts: usize, written: BTreeSet<Memory>) -> Rule {
+        Rule { id: LoopId(u32::MAX), trip: 1, rows: parts, written, strides: BTreeMap::new() }
+    }
+
     /// Whether a step does for each row what belongs to it.
     fn step(&mut self, program: &Program, step: &Step) -> bool {
         match step {
@@ -83,7 +88,7 @@ impl Rule {
             }
             Step::Copy { from, to, bytes } => [from, to].into_iter().all(|place| self.bytes(place, *bytes)),
             Step::Zero { to, bytes } => self.bytes(to, *bytes),
-            Step::Conv { .. } | Step::ArgSort { .. } | Step::Loop { .. } => false,
+            Step::Conv { .. } | Step::ArgSort { .. } | Step::Loop { .. } | Step::Parts { .. } => false,
         }
     }
 
@@ -95,7 +100,7 @@ impl Rule {
 
     /// Whether what row `r` touches, from `r * stride + low` to below `r * stride + high` bytes from a place, belongs
     /// to it.
-    fn belongs(&mut self, place: &Place, stride: i64, low: i64, high: i64) -> bool {
+    pub fn belongs(&mut self, place: &Place, stride: i64, low: i64, high: i64) -> bool {
         if !self.written.contains(&place.memory) {
             return true;
         }
@@ -118,7 +123,8 @@ impl Rule {
         start + (high - low) <= stride
     }
 
-    fn kernel(&mut self, kernel: &Kernel, arguments: &[Place]) -> Option<()> {
+    /// Whether a kernel, as it will run, does for each row what belongs to it.
+    pub fn kernel(&mut self, kernel: &Kernel, arguments: &[Place]) -> Option<()> {
         let extent = kernel.parallel_extent()?;
         let (last, before) = kernel.body.split_last()?;
         let Stmt::For { var, kind, body, .. } = last else { return None };

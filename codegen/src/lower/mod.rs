@@ -7,6 +7,7 @@ mod epilogue;
 mod index;
 mod nest;
 mod packed;
+mod parts;
 mod product;
 mod rows;
 mod scalars;
@@ -18,7 +19,7 @@ mod zeros;
 
 use crate::loops::Kernel;
 use crate::program::{LoopId, Memory, Origins, Piece, Place, Program, Step};
-use crate::{CodegenError, recompute};
+use crate::{CodegenError, memory, recompute};
 use gradc_ir::{Builder, Graph, Node, Op, Value, decompose};
 use std::collections::{BTreeMap, HashMap};
 
@@ -55,9 +56,27 @@ pub fn lower_within(
     zeros::spread(&mut program);
     packed::forget_unused(&mut program);
     apart::mark(&mut program, threads);
-    program = recompute::plan(program, arena_limit);
+    program = within(program, threads, arena_limit);
     program.kernels = program.kernels.into_iter().map(tiles::tile).collect();
     Ok(program)
+}
+
+/// Divides what can run part by part and plans the memory; computes results again where the limit asks for it.
+fn within(program: Program, threads: usize, arena_limit: Option<usize>) -> Program {
+    let divided = |mut program: Program| {
+        parts::divide(&mut program, threads);
+        memory::plan(&mut program);
+        program
+    };
+    let limit = arena_limit.unwrap_or(usize::MAX);
+    let first = divided(program.clone());
+    if first.arena <= limit {
+        return first;
+    }
+    // What is computed again may join those that need it.
+    let again = recompute::plan(program, limit);
+    let plans = [divided(again.clone()), first, again];
+    plans.into_iter().min_by_key(|plan| plan.arena).unwrap_or_default()
 }
 
 struct Lowering {

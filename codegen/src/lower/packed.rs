@@ -116,9 +116,7 @@ pub(super) fn forget_unused(program: &mut Program) {
         for (Place { memory: Memory(piece), .. }, _) in step.places(&program.kernels) {
             used[*piece as usize] = true;
         }
-        if let Step::Loop { body, .. } = step {
-            waiting.extend(body);
-        }
+        waiting.extend(step.inner());
     }
     for (piece, used) in program.pieces.iter_mut().zip(used) {
         if !used && matches!(piece.origin, Origins::Constant(_)) {

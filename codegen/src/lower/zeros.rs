@@ -33,9 +33,7 @@ pub(super) fn spread(program: &mut Program) {
 fn collect(steps: &[Step], visit: &mut dyn FnMut(&Step)) {
     for step in steps {
         visit(step);
-        if let Step::Loop { body, .. } = step {
-            collect(body, visit);
-        }
+        collect(step.inner(), visit);
     }
 }
 
@@ -69,8 +67,7 @@ fn replace(steps: &mut [Step], zeros: &HashSet<Memory>) {
             Step::Copy { from, to, bytes } if zeros.contains(&from.memory) => {
                 *step = Step::Zero { to: to.clone(), bytes: *bytes };
             }
-            Step::Loop { body, .. } => replace(body, zeros),
-            _ => {}
+            _ => replace(step.inner_mut(), zeros),
         }
     }
 }

@@ -231,9 +231,7 @@ fn rename(
             *id = loops.get(id).copied().unwrap_or(*id);
         }
     });
-    if let Step::Loop { body, .. } = step {
-        for step in body {
-            rename(step, names, loops, fresh.as_deref_mut());
-        }
+    for step in step.inner_mut() {
+        rename(step, names, loops, fresh.as_deref_mut());
     }
 }

@@ -71,7 +71,5 @@ fn collect(program: &Program, step: &Step, reads: &mut BTreeSet<usize>, writes: 
     for (place, is_written) in step.places(&program.kernels) {
         if is_written { &mut *writes } else { &mut *reads }.insert(place.memory.0 as usize);
     }
-    if let Step::Loop { body, .. } = step {
-        body.iter().for_each(|step| collect(program, step, reads, writes));
-    }
+    step.inner().iter().for_each(|step| collect(program, step, reads, writes));
 }

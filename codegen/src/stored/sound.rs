@@ -31,6 +31,8 @@ fn is_sound_step(step: &Step, program: &Program) -> bool {
         Step::ArgSort { places, .. } => places.iter().all(known),
         Step::Copy { from, to, .. } => known(from) && known(to),
         Step::Zero { to, .. } => known(to),
-        Step::Loop { body, .. } => body.iter().all(|step| is_sound_step(step, program)),
+        Step::Loop { body, .. } | Step::Parts { body, .. } => {
+            body.iter().all(|step| is_sound_step(step, program))
+        }
     }
 }

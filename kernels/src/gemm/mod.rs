@@ -145,7 +145,7 @@ impl Gemm {
         let [batches, rows, columns] = plan.parts;
         let offset = if plan.common + plan.own == 0 { 0 } else { scratch.align_offset(64) };
         let scratch = scratch.wrapping_add(offset).cast::<T>();
-        let mut job = Job { problem, plan, tier, a, b, bias, c, epilogue, scratch };
+        let mut job = Job { problem, plan, tier, a, b, bias, c, epilogue, first: (0, 0), scratch };
         // SAFETY: the caller's promise; the parts do not overlap.
         unsafe {
             job.copy_operands();
@@ -192,9 +192,47 @@ impl Gemm {
         let offset = if plan.own == 0 { 0 } else { scratch.align_offset(64) };
         let scratch = scratch.wrapping_add(offset).cast::<T>();
         let tier = Tier::current();
-        let job = Job { problem: *self, plan, tier, a, b, bias, c, epilogue: None, scratch };
+        let job = Job { problem: *self, plan, tier, a, b, bias, c, epilogue: None, first: (0, 0), scratch };
         // SAFETY: the caller's promise.
         unsafe { job.part(0..1, rows, 0..self.n, slot) }
+    }
+
+    /// Whether any product, or any eight rows of it and multiples thereof, can be computed by [`Gemm::run_part`].
+    pub fn has_parts<T: Element>(&self) -> bool {
+        let by_tiles = matches!(Plan::new::<T>(self, 1).method, Method::Tiles { .. });
+        self.m > 0 && self.n > 1 && self.k > 0 && !self.b_packed && by_tiles && self.reduced().0 == *self
+    }
+
+    /// Computes some rows of one product, with [`Gemm::has_parts`], on this thread; they have the bits that
+    /// [`Gemm::run`] gives them. Rows are counted through all products: `rows` lie within one of them, and are all of
+    /// its rows or begin and end at multiples of eight.
+    ///
+    /// # Safety
+    /// As for [`Gemm::run`] with one thread, of these rows: where the other rows would be need not be valid.
+    #[allow(clippy::too_many_arguments)]
+    pub unsafe fn run_part<T: Element>(
+        &self,
+        rows: Range<usize>,
+        a: *const T,
+        b: *const T,
+        bias: *const T,
+        c: *mut T,
+        epilogue: Option<Epilogue<T>>,
+        scratch: *mut u8,
+    ) {
+        let plan = Plan::new::<T>(self, 1);
+        let offset = if plan.own == 0 { 0 } else { scratch.align_offset(64) };
+        let scratch = scratch.wrapping_add(offset).cast::<T>();
+        let first = (rows.start / self.m, rows.start % self.m);
+        let (outer, inner) = ((first.0 / self.group) as isize, (first.0 % self.group) as isize);
+        let row = first.1 as isize * self.a_strides[1];
+        let a = a.wrapping_offset(outer * self.group_strides[0] + inner * self.a_strides[0] + row);
+        let b = b.wrapping_offset(outer * self.group_strides[1] + inner * self.b_strides[0]);
+        let c = c.wrapping_add(first.0 * self.c_batch_stride + first.1 * self.c_row_stride);
+        let problem = Gemm { batch: 1, group: 1, m: rows.len(), ..*self };
+        let job = Job { problem, plan, tier: Tier::current(), a, b, bias, c, epilogue, first, scratch };
+        // SAFETY: the caller's promise.
+        unsafe { job.part(0..1, 0..rows.len(), 0..self.n, 0) }
     }
 
     /// An equal problem, with elements of C at the same places, that is easier to compute: a batch with one B as
@@ -234,6 +272,8 @@ struct Job<T> {
     bias: *const T,
     c: *mut T,
     epilogue: Option<Epilogue<T>>,
+    /// For the epilogue: the numbers of the first product and of its first row.
+    first: (usize, usize),
     scratch: *mut T,
 }
 
@@ -310,8 +350,8 @@ impl<T: Element> Job<T> {
                                 c_row_stride,
                                 rows.len(),
                                 columns.len(),
-                                batch,
-                                rows.start,
+                                self.first.0 + batch,
+                                self.first.1 + rows.start,
                                 columns.start,
                                 epilogue.environment,
                             );
@@ -353,7 +393,7 @@ impl<T: Element> Job<T> {
             accumulate,
             bias: self.bias,
             epilogue: self.epilogue,
-            place: (batch, 0),
+            place: (self.first.0 + batch, self.first.1),
             scratch: self.scratch.wrapping_add(self.plan.common + worker * self.plan.own),
         };
         // SAFETY: the caller's promise.

@@ -366,6 +366,56 @@ fn rows_apart_have_the_bits_of_the_whole_product() {
 }
 
 #[test]
+fn parts_have_the_bits_of_the_whole_batch() {
+    for ([batch, group, m, n, k], layouts) in [
+        ([4, 4, 72, 40, 33], [0, 0]),
+        ([6, 3, 64, 100, 500], [0, 1]),
+        ([2, 2, 32, 200, 64], [1, 1]),
+        ([3, 1, 24, 17, 900], [2, 0]),
+        ([1, 1, 160, 130, 70], [0, 1]),
+    ] {
+        let (a_strides, b_strides) = (strides(layouts[0], m, k), strides(layouts[1], k, n));
+        let [a_batch, b_batch] =
+            [(a_strides, [1, m, k]), (b_strides, [1, k, n])].map(|(s, l)| extent(s, l) as isize);
+        let gemm = Gemm {
+            batch,
+            group,
+            group_strides: [a_batch, b_batch].map(|stride| stride * group as isize),
+            m,
+            n,
+            k,
+            a_strides: [a_batch, a_strides[1], a_strides[2]],
+            b_strides: [b_batch, b_strides[1], b_strides[2]],
+            c_batch_stride: m * (n + 3) + 5,
+            c_row_stride: n + 3,
+            accumulate: batch == 3,
+            b_packed: false,
+        };
+        assert!(gemm.has_parts::<f32>(), "{gemm:?}");
+        let [a, b] = [a_batch, b_batch].map(|stride| f32::sequence(stride as usize * batch, stride as u64));
+        let bias = f32::sequence(n, 4);
+        let start = f32::sequence(gemm.c_batch_stride * batch, 3);
+        let mut scratch = vec![0xffu8; gemm.scratch_bytes::<f32>(1)];
+        let mut whole = start.clone();
+        let (a, b, bias) = (a.as_ptr(), b.as_ptr(), bias.as_ptr());
+        // SAFETY: everything is as large as the sizes say.
+        unsafe {
+            gemm.run(a, b, bias, whole.as_mut_ptr(), None, scratch.as_mut_ptr(), &Team::new(1));
+            for rows in [8, 16, m] {
+                let mut c = start.clone();
+                for product in 0..batch {
+                    for first in (0..m).step_by(rows) {
+                        let part = product * m + first..product * m + (first + rows).min(m);
+                        gemm.run_part(part, a, b, bias, c.as_mut_ptr(), None, scratch.as_mut_ptr());
+                    }
+                }
+                assert!(c == whole, "{rows} rows at a time: {gemm:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn memory_for_a_team_is_enough_for_a_smaller_one() {
     for &[batch, m, n, k] in SIZES {
         for layouts in [[0, 0], [0, 1], [1, 0], [1, 1], [2, 2]] {

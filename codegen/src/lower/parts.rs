@@ -1,0 +1,301 @@
+//! Finds steps between which lies much memory that nobody else needs, and runs them part by part: attention by heads,
+//! or by rows of a head, so that its scores are made, used and forgotten while they are near.
+//!
+//! A batch of products begins it. Later steps join that read what was written so far, can be moved to where it began,
+//! and fall into the same parts: of what the steps write, part `p` of the bytes belongs to part `p`, and what is done
+//! for a part reads and writes of such memory only what belongs to it. Memory that no other step touches is then needed
+//! for one part only (for each thread).
+
+use super::apart::Rule;
+use super::tiles;
+use crate::loops::Kernel;
+use crate::program::{LoopId, Memory, Origins, Piece, Place, Program, Step};
+use gradc_kernels::Gemm;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Steps that are looked at after the first.
+const WINDOW: usize = 24;
+/// Bytes of memory that is needed for one part only, in all parts: less is near anyway.
+const LEAST_BYTES: usize = 128 << 10;
+/// Bytes of such memory in one part that are near enough: half of a usual second-level cache.
+const NEAR_BYTES: usize = 512 << 10;
+/// Rows of a product that are worth a part: the right operand is packed for each.
+const LEAST_ROWS: usize = 64;
+/// How many times as many columns as terms a single product must have: weights of a layer, which would be packed for
+/// each part, have fewer.
+const SINGLE: usize = 8;
+
+/// Divides what it can, for a team of at most `threads` threads.
+pub(super) fn divide(program: &mut Program, threads: usize) {
+    let mut uses = vec![0; program.pieces.len()];
+    for step in &program.steps {
+        Accesses::of(program, step).all().for_each(|memory| uses[memory.0 as usize] += 1);
+    }
+    let mut at = 0;
+    while at < program.steps.len() {
+        if let Some(band) = Finder::new(program, &uses, at).and_then(|finder| finder.best(threads.max(1))) {
+            apply(program, band, threads.max(1));
+            uses.resize(program.pieces.len(), 1);
+        }
+        at += 1;
+    }
+}
+
+/// Steps that run part by part.
+struct Band {
+    /// Positions of the steps.
+    members: Vec<usize>,
+    parts: usize,
+    /// Memory that is needed for one part only, and its bytes for one part.
+    own: BTreeMap<Memory, usize>,
+}
+
+impl Band {
+    /// Bytes of memory that is needed for one part only, in one part.
+    fn near(&self) -> usize {
+        self.own.values().sum()
+    }
+
+    fn far(&self) -> usize {
+        self.near() * self.parts
+    }
+}
+
+/// What a step reads and writes.
+#[derive(Default)]
+struct Accesses {
+    reads: BTreeSet<Memory>,
+    writes: BTreeSet<Memory>,
+}
+
+impl Accesses {
+    fn of(program: &Program, step: &Step) -> Accesses {
+        let mut accesses = Accesses::default();
+        accesses.add(program, step);
+        accesses
+    }
+
+    fn all(&self) -> impl Iterator<Item = Memory> {
+        self.reads.union(&self.writes).copied()
+    }
+
+    fn add(&mut self, program: &Program, step: &Step) {
+        for (place, is_written) in step.places(&program.kernels) {
+            if is_written { &mut self.writes } else { &mut self.reads }.insert(place.memory);
+        }
+        step.inner().iter().for_each(|step| self.add(program, step));
+    }
+
+    /// Whether two steps may change places.
+    fn commutes(&self, other: &Accesses) -> bool {
+        let free = |writes: &BTreeSet<Memory>, of: &Accesses| {
+            writes.is_disjoint(&of.reads) && writes.is_disjoint(&of.writes)
+        };
+        free(&self.writes, other) && free(&other.writes, self)
+    }
+}
+
+/// Looks for what can join a product.
+struct Finder<'p> {
+    program: &'p Program,
+    /// For each piece of memory, how many steps touch it.
+    uses: &'p [usize],
+    first: usize,
+    gemm: Gemm,
+    /// Of the steps from the first on.
+    accesses: Vec<Accesses>,
+    /// Kernels as they will run, by their number.
+    kernels: BTreeMap<usize, Kernel>,
+}
+
+impl Finder<'_> {
+    fn new<'p>(program: &'p Program, uses: &'p [usize], first: usize) -> Option<Finder<'p>> {
+        let Step::Gemm { gemm, double, .. } = &program.steps[first] else { return None };
+        let bytes = gemm.batch * gemm.m * gemm.n * if *double { 8 } else { 4 };
+        if gemm.batch < 2 && gemm.n < SINGLE * gemm.k || bytes < LEAST_BYTES {
+            return None;
+        }
+        let window = program.steps[first..].iter().take(WINDOW);
+        let accesses = window.map(|step| Accesses::of(program, step)).collect();
+        Some(Finder { program, uses, first, gemm: *gemm, accesses, kernels: BTreeMap::new() })
+    }
+
+    /// The fewest parts that are small enough and as many for each thread; if none are small enough, the smallest among
+    /// which as little memory lies.
+    fn best(mut self, threads: usize) -> Option<Band> {
+        let mut best: Option<Band> = None;
+        let Gemm { batch, m, .. } = self.gemm;
+        let splits = |rows: &usize| m.is_multiple_of(*rows) && rows.is_multiple_of(8);
+        for rows in std::iter::once(m).chain((LEAST_ROWS..m).rev().filter(splits)) {
+            let parts = batch * (m / rows);
+            let is_even = parts.div_ceil(threads) * threads * 5 <= parts * 6;
+            if parts < 2 || !is_even {
+                continue;
+            }
+            let Some(band) = self.grow(parts) else { continue };
+            let enough = best.as_ref().map_or(LEAST_BYTES, |best| best.far() * 3 / 4);
+            if band.far() >= enough {
+                let is_near = band.near() <= NEAR_BYTES;
+                best = Some(band);
+                if is_near {
+                    break;
+                }
+            }
+        }
+        best
+    }
+
+    /// All steps that can join, in so many parts.
+    fn grow(&mut self, parts: usize) -> Option<Band> {
+        let mut members = vec![self.first];
+        let mut strides = self.strides(&members, parts)?;
+        let mut written = self.accesses[0].writes.clone();
+        let mut passed: Vec<usize> = Vec::new();
+        for position in 1..self.accesses.len() {
+            let own = &self.accesses[position];
+            let joins = !own.reads.is_disjoint(&written)
+                && passed.iter().all(|&passed| self.accesses[passed].commutes(own));
+            if joins {
+                members.push(self.first + position);
+                if let Some(found) = self.strides(&members, parts) {
+                    strides = found;
+                    written.extend(self.accesses[position].writes.iter().copied());
+                    continue;
+                }
+                members.pop();
+            }
+            passed.push(position);
+        }
+        let of_band = |memory: Memory| {
+            let touches =
+                |member: &&usize| self.accesses[**member - self.first].all().any(|own| own == memory);
+            members.iter().filter(touches).count() == self.uses[memory.0 as usize]
+        };
+        let own = strides.into_iter().filter(|&(memory, stride)| {
+            let piece = &self.program.pieces[memory.0 as usize];
+            let is_whole = piece.bytes == stride as usize * parts;
+            matches!(piece.origin, Origins::Arena) && is_whole && of_band(memory)
+        });
+        let own = own.map(|(memory, stride)| (memory, stride as usize)).collect();
+        Some(Band { members, parts, own })
+    }
+
+    /// For what these steps write, the bytes of a part, if they fall into parts.
+    fn strides(&mut self, members: &[usize], parts: usize) -> Option<BTreeMap<Memory, i64>> {
+        let steps = || members.iter().map(|&position| &self.program.steps[position]);
+        let mut written = BTreeSet::new();
+        for step in steps() {
+            let places = step.places(&self.program.kernels).into_iter();
+            written.extend(places.filter(|(_, is_written)| *is_written).map(|(place, _)| place.memory));
+            if let Step::Gemm { places: [.., scratch], .. } = step {
+                written.remove(&scratch.memory);
+            }
+        }
+        let mut rule = Rule::of_parts(parts, written);
+        for step in steps() {
+            let obeys = match step {
+                Step::Kernel { kernel, arguments, .. } => {
+                    let own = || tiles::tile(self.program.kernels[*kernel].clone());
+                    rule.kernel(self.kernels.entry(*kernel).or_insert_with(own), arguments).is_some()
+                }
+                Step::Gemm { .. } => product(&mut rule, step),
+                _ => false,
+            };
+            if !obeys {
+                return None;
+            }
+        }
+        Some(rule.strides)
+    }
+}
+
+/// Whether a batch of products falls into parts: products, or rows of them.
+fn product(rule: &mut Rule, step: &Step) -> bool {
+    let Step::Gemm { gemm, double, places: [a, b, c, _], bias, epilogue } = step else { return false };
+    let size = if *double { 8 } else { 4 };
+    let has_parts = if *double { gemm.has_parts::<f64>() } else { gemm.has_parts::<f32>() };
+    let Gemm { batch, m, n, k, group, .. } = *gemm;
+    if !has_parts || !rule.rows.is_multiple_of(batch) || !m.is_multiple_of(rule.rows / batch) {
+        return false;
+    }
+    let rows = m / (rule.rows / batch);
+    let whole = rows == m;
+    let by_rows = |stride: i64, row: i64| whole || batch == 1 || stride == m as i64 * row;
+    // Bytes from part to part.
+    let step = |batch: i64, row: i64| if whole { batch * size } else { rows as i64 * row * size };
+    let one_stride = |operand: usize, batch_stride: i64| {
+        group == batch || gemm.group_strides[operand] as i64 == group as i64 * batch_stride
+    };
+    let [a_batch, a_row, a_column] = gemm.a_strides.map(|stride| stride as i64);
+    let [b_batch, b_row, b_column] = gemm.b_strides.map(|stride| stride as i64);
+    let (c_batch, c_row) = (gemm.c_batch_stride as i64, gemm.c_row_stride as i64);
+    let reach = |lengths: [usize; 2], strides: [i64; 2]| {
+        let last = (lengths[0] as i64 - 1) * strides[0] + (lengths[1] as i64 - 1) * strides[1];
+        (last + 1) * size
+    };
+    let is_in_order = |strides: [i64; 3]| strides.iter().all(|stride| *stride >= 0);
+    let reads_a = !rule.written.contains(&a.memory)
+        || one_stride(0, a_batch)
+            && by_rows(a_batch, a_row)
+            && is_in_order([a_batch, a_row, a_column])
+            && rule.belongs(a, step(a_batch, a_row), 0, reach([rows, k], [a_row, a_column]));
+    let reads_b = !rule.written.contains(&b.memory)
+        || one_stride(1, b_batch)
+            && whole
+            && is_in_order([b_batch, b_row, b_column])
+            && rule.belongs(b, b_batch * size, 0, reach([k, n], [b_row, b_column]));
+    let others = epilogue.iter().flat_map(|epilogue| &epilogue.arguments).chain(bias);
+    let touches_others = others.into_iter().any(|place| rule.written.contains(&place.memory) && place != c);
+    reads_a
+        && reads_b
+        && !touches_others
+        && by_rows(c_batch, c_row)
+        && rule.belongs(c, step(c_batch, c_row), 0, reach([rows, n], [c_row, 1]))
+}
+
+/// Makes one step of the band's.
+fn apply(program: &mut Program, band: Band, threads: usize) {
+    let [id, slot] = [0, 1].map(|next| LoopId(program.loops + next));
+    program.loops += 2;
+    let tasks = threads.min(band.parts);
+    let room = |bytes: usize| if tasks > 1 { bytes.next_multiple_of(64) } else { bytes };
+    for (memory, &bytes) in &band.own {
+        program.pieces[memory.0 as usize].bytes = room(bytes) * tasks;
+    }
+    let of_a_task = |place: &mut Place, bytes: usize| {
+        if tasks > 1 && bytes > 0 {
+            place.terms.push((slot, room(bytes) as i64));
+        }
+    };
+    let mut body = Vec::with_capacity(band.members.len());
+    for &position in &band.members {
+        let mut step = program.steps[position].clone();
+        step.visit_places(&mut |place| {
+            if let Some(&bytes) = band.own.get(&place.memory) {
+                place.terms.push((id, -(bytes as i64)));
+                of_a_task(place, bytes);
+            }
+        });
+        if let Step::Gemm { gemm, double, places: [.., scratch], .. } = &mut step {
+            let bytes = if *double { gemm.scratch_bytes::<f64>(1) } else { gemm.scratch_bytes::<f32>(1) };
+            program.pieces.push(Piece { origin: Origins::Arena, bytes: room(bytes) * tasks, offset: 0 });
+            *scratch = Place::start(Memory(program.pieces.len() as u32 - 1));
+            of_a_task(scratch, bytes);
+        }
+        body.push(step);
+    }
+    let first = band.members[0];
+    let repeats = band.members.iter().any(|member| program.repeats.contains(member));
+    program.steps[first] = Step::Parts { id, slot, parts: band.parts, tasks, body };
+    let keeps = |position: usize| position == first || !band.members.contains(&position);
+    let kept: Vec<bool> = (0..program.steps.len()).map(keeps).collect();
+    let number = |position: usize| kept[..position].iter().filter(|kept| **kept).count();
+    let again = program.repeats.iter().filter(|step| kept[**step] && **step != first).copied();
+    let mut again: Vec<usize> = again.chain(repeats.then_some(first)).map(number).collect();
+    again.sort_unstable();
+    program.repeats = again;
+    let mut keep = kept.iter();
+    program.steps.retain(|_| *keep.next().unwrap_or(&true));
+    let mut keep = kept.iter();
+    program.labels.0.retain(|_| *keep.next().unwrap_or(&true));
+}

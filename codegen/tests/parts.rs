@@ -1,0 +1,187 @@
+//! Steps that run part by part: attention and its gradient, by heads or by rows of a head.
+
+mod common;
+
+use common::{check_with, inputs};
+use gradc_codegen::program::{Program, Step};
+use gradc_codegen::{Aligned, compile, lower, lower_within};
+use gradc_ir::{Graph, Literal, parse};
+use gradc_kernels::Team;
+use std::sync::Arc;
+
+/// Of `heads` heads, `rows` queries, `columns` keys of `width` numbers each.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    dtype: &'static str,
+    heads: usize,
+    rows: usize,
+    columns: usize,
+    width: usize,
+}
+
+impl Sizes {
+    fn graph(self, text: &str) -> Graph {
+        let Sizes { dtype, heads, rows, columns, width } = self;
+        let text = (text.replace("QUERY", &format!("{dtype}[{heads},{rows},{width}]")))
+            .replace("KEY", &format!("{dtype}[{heads},{columns},{width}]"))
+            .replace("SCORE", &format!("{dtype}[{heads},{rows},{columns}]"))
+            .replace("ROW", &format!("{dtype}[{heads},{rows}]"));
+        parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))
+    }
+
+    /// Bytes of all scores.
+    fn scores(self) -> usize {
+        let Sizes { dtype, heads, rows, columns, .. } = self;
+        heads * rows * columns * if dtype == "f64" { 8 } else { 4 }
+    }
+}
+
+const FORWARD: &str = "graph @attention(%q: QUERY, %k: KEY, %v: KEY) {
+  %s: SCORE = dot %q, %k lhs_batch=[0] rhs_batch=[0] lhs=[2] rhs=[2]
+  %p: SCORE = softmax %s axis=2
+  %o: QUERY = dot %p, %v lhs_batch=[0] rhs_batch=[0] lhs=[2] rhs=[1]
+  return %o
+}";
+
+/// Of scores that were kept, as a backward pass finds them.
+const BACKWARD: &str = "graph @backward(%q: QUERY, %k: KEY, %v: KEY, %p: SCORE, %g: QUERY) {
+  %dp: SCORE = dot %g, %v lhs_batch=[0] rhs_batch=[0] lhs=[2] rhs=[2]
+  %a: SCORE = mul %dp, %p
+  %b: ROW = reduce_sum %a axes=[2]
+  %c: SCORE = broadcast %b dims=[0,1]
+  %d: SCORE = sub %dp, %c
+  %ds: SCORE = mul %p, %d
+  %dq: QUERY = dot %ds, %k lhs_batch=[0] rhs_batch=[0] lhs=[2] rhs=[1]
+  %dk: KEY = dot %ds, %q lhs_batch=[0] rhs_batch=[0] lhs=[1] rhs=[1]
+  %dv: KEY = dot %p, %g lhs_batch=[0] rhs_batch=[0] lhs=[1] rhs=[1]
+  return %dq, %dk, %dv
+}";
+
+fn run(graph: &Graph, inputs: &[Literal], threads: usize, team: usize) -> Vec<Vec<u8>> {
+    let executable = compile(graph, threads).unwrap_or_else(|error| panic!("{error}\n{graph}"));
+    let mut workspace = executable.workspace(Arc::new(Team::new(team)));
+    let own: Vec<Aligned> = inputs.iter().map(|input| Aligned::copy_of(input.bytes())).collect();
+    let mut outputs: Vec<Aligned> = executable.outputs().iter().map(|ty| Aligned::new(ty.bytes())).collect();
+    executable
+        .run(&mut workspace, own.iter().map(Aligned::as_slice), outputs.iter_mut().map(Aligned::as_mut_slice))
+        .unwrap_or_else(|error| panic!("{error}\n{graph}"));
+    outputs.iter().map(|output| output.as_slice().to_vec()).collect()
+}
+
+fn program(graph: &Graph, threads: usize) -> Program {
+    lower(graph, threads).unwrap_or_else(|error| panic!("{error}\n{graph}"))
+}
+
+/// The numbers of parts of the steps that run so, and of the steps in them.
+fn parts(program: &Program) -> Vec<(usize, usize)> {
+    let of = |step: &Step| match step {
+        Step::Parts { parts, body, .. } => Some((*parts, body.len())),
+        _ => None,
+    };
+    program.steps.iter().filter_map(of).collect()
+}
+
+/// Runs part by part with one thread, has the meaning of the graph, and the same bits with any number of threads.
+fn holds(graph: &Graph, expected: &[(usize, usize)]) {
+    let alone = program(graph, 1);
+    assert_eq!(parts(&alone), expected, "{alone}");
+    let inputs = inputs(graph, 5, 0.4);
+    check_with(graph, &inputs);
+    let bits = run(graph, &inputs, 1, 1);
+    for (threads, team) in [(2, 2), (3, 3), (4, 4), (4, 3), (8, 2)] {
+        for _ in 0..2 {
+            assert!(run(graph, &inputs, threads, team) == bits, "{threads} {team}\n{graph}");
+        }
+    }
+}
+
+#[test]
+fn small_heads_run_one_by_one() {
+    for dtype in ["f32", "f64"] {
+        for (heads, rows, columns, width) in [(6, 96, 80, 32), (3, 131, 131, 24), (5, 100, 128, 48)] {
+            let sizes = Sizes { dtype, heads, rows, columns, width };
+            let forward = sizes.graph(FORWARD);
+            holds(&forward, &[(heads, 3)]);
+            let arena = program(&forward, 1).arena;
+            assert!(arena < sizes.scores(), "{sizes:?}: {arena}");
+            // What two threads do at a time.
+            let arena = program(&forward, 2).arena;
+            assert!(heads % 2 == 1 || arena < sizes.scores() * 5 / heads, "{sizes:?}: {arena}");
+        }
+    }
+}
+
+#[test]
+fn large_heads_run_by_rows() {
+    let sizes = Sizes { dtype: "f32", heads: 2, rows: 512, columns: 1024, width: 32 };
+    holds(&sizes.graph(FORWARD), &[(16, 3)]);
+    let sizes = Sizes { dtype: "f64", heads: 1, rows: 256, columns: 512, width: 16 };
+    holds(&sizes.graph(FORWARD), &[(4, 3)]);
+    // No part of so many rows has rows in eights.
+    let sizes = Sizes { dtype: "f32", heads: 2, rows: 404, columns: 1024, width: 16 };
+    holds(&sizes.graph(FORWARD), &[(2, 3)]);
+}
+
+#[test]
+fn gradients_run_by_heads() {
+    for (dtype, heads, rows, columns, width) in [("f32", 4, 128, 128, 32), ("f64", 3, 90, 80, 16)] {
+        let sizes = Sizes { dtype, heads, rows, columns, width };
+        holds(&sizes.graph(BACKWARD), &[(heads, 8)]);
+    }
+}
+
+#[test]
+fn heads_in_groups_run_one_by_one() {
+    let text = "graph @groups(%q: f32[2,96,3,32], %k: f32[2,80,3,32], %v: f32[2,80,3,32]) {
+  %s: f32[2,3,96,80] = dot %q, %k lhs_batch=[0,2] rhs_batch=[0,2] lhs=[3] rhs=[3]
+  %p: f32[2,3,96,80] = softmax %s axis=3
+  %o: f32[2,3,96,32] = dot %p, %v lhs_batch=[0,1] rhs_batch=[0,2] lhs=[3] rhs=[1]
+  return %o
+}";
+    holds(&parse(text).unwrap(), &[(6, 3)]);
+}
+
+#[test]
+fn what_others_need_is_kept() {
+    let sizes = Sizes { dtype: "f32", heads: 4, rows: 96, columns: 96, width: 32 };
+    // Scores are a result, and summed over heads.
+    let kept = FORWARD.replace("return %o", "%n: SCORE = neg %p\n  return %o, %n");
+    let graph = sizes.graph(&kept);
+    check_with(&graph, &inputs(&graph, 5, 1.0));
+    let mixed = FORWARD.replace(
+        "return %o",
+        &format!("%n: f32[{},{}] = reduce_max %p axes=[0]\n  return %o, %n", sizes.rows, sizes.columns),
+    );
+    holds(&sizes.graph(&mixed), &[(4, 3)]);
+}
+
+#[test]
+fn what_does_not_fall_into_parts_is_left_alone() {
+    let sizes = Sizes { dtype: "f32", heads: 4, rows: 96, columns: 96, width: 32 };
+    // A softmax across heads.
+    let across = sizes.graph(&FORWARD.replace("axis=2", "axis=0"));
+    // A layer: its weights would be packed for each part.
+    let layer = parse(
+        "graph @layer(%x: f32[512,64], %w: f32[64,256], %u: f32[256,64]) {
+  %a: f32[512,256] = dot %x, %w lhs=[1] rhs=[0]
+  %b: f32[512,256] = abs %a
+  %c: f32[512,64] = dot %b, %u lhs=[1] rhs=[0]
+  return %c
+}",
+    );
+    // Little between the steps.
+    let little = Sizes { dtype: "f32", heads: 4, rows: 32, columns: 32, width: 16 };
+    for graph in [across, layer.unwrap(), little.graph(FORWARD)] {
+        holds(&graph, &[]);
+    }
+}
+
+#[test]
+fn more_memory_than_the_limit_is_not_asked_for() {
+    let sizes = Sizes { dtype: "f32", heads: 8, rows: 128, columns: 128, width: 16 };
+    let graph = sizes.graph(FORWARD);
+    let free = program(&graph, 1).arena;
+    let limited = lower_within(&graph, 1, Some(free)).unwrap();
+    assert!(limited.arena <= free);
+    assert_eq!(parts(&limited), [(8, 3)]);
+}
