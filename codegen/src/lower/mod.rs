@@ -1,6 +1,7 @@
 //! From a graph to a program: each node, or fused group, becomes steps over places in memory.
 
 mod apart;
+mod carries;
 mod cluster;
 mod decisions;
 mod epilogue;
@@ -54,6 +55,7 @@ pub fn lower_within(
     let mut program = lowering.program;
     program.steps = lowering.steps;
     zeros::spread(&mut program);
+    carries::hand_on(&mut program);
     packed::forget_unused(&mut program);
     apart::mark(&mut program, threads);
     program = within(program, threads, arena_limit);
