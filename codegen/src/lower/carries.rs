@@ -100,7 +100,8 @@ fn from_stack(program: &mut Program, at: usize, position: usize, id: LoopId, tri
     }
     let reads_before = body.iter().enumerate().all(|(other, step)| {
         let mut own = step.places(&program.kernels).into_iter().filter(|(place, _)| place.memory == carry);
-        let as_it_is = own.all(|(place, is_written)| !is_written && other < position && place.terms.is_empty());
+        let as_it_is =
+            own.all(|(place, is_written)| !is_written && other < position && place.terms.is_empty());
         other == position || as_it_is && step.inner().iter().all(|step| !touches(program, step, carry))
     });
     let after = program.steps[at + 1..].iter().any(|step| touches(program, step, carry));

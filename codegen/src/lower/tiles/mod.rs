@@ -63,9 +63,14 @@ impl Tiler {
 
     /// The tiles of a loop.
     fn cut(&mut self, phases: &Phases, extent: usize, kind: LoopKind) -> Vec<Stmt> {
-        while self.buffers.len() < phases.waiting.len() {
-            let buffer = self.kernel.buffer("", Scalar::F32, TILE, Access::Local);
-            self.buffers.push(buffer);
+        for (number, group) in phases.groups.iter().enumerate() {
+            let elements = group.len() * TILE;
+            if self.buffers.len() == number {
+                let buffer = self.kernel.buffer("", Scalar::F32, elements, Access::Local);
+                self.buffers.push(buffer);
+            }
+            let buffer = &mut self.kernel.buffers[self.buffers[number].0 as usize];
+            buffer.elements = buffer.elements.max(elements);
         }
         if extent <= TILE {
             return self.one(phases, &Index::default(), extent);
@@ -92,18 +97,19 @@ impl Tiler {
         let mut statements = Vec::new();
         for phase in 0..=phases.last {
             let var = self.kernel.variable();
-            let body = self.phase(phases, phase, start, var);
+            let body = self.phase(phases, phase, start, var, count);
             statements.push(Stmt::For { var, extent: count, kind: LoopKind::Vector, body });
-            for (slot, waiting) in phases.waiting.iter().enumerate() {
-                if let Some(function) = waiting.function.filter(|_| waiting.phase == phase) {
-                    statements.push(Stmt::Wide { function, buffer: self.buffers[slot], count });
+            for (group, &buffer) in phases.groups.iter().zip(&self.buffers) {
+                let first = &phases.waiting[group[0]];
+                if let Some(function) = first.function.filter(|_| first.phase == phase) {
+                    statements.push(Stmt::Wide { function, buffer, count: count * group.len() });
                 }
             }
         }
         statements
     }
 
-    fn phase(&mut self, phases: &Phases, phase: usize, start: &Index, var: Var) -> Vec<Stmt> {
+    fn phase(&mut self, phases: &Phases, phase: usize, start: &Index, var: Var, count: usize) -> Vec<Stmt> {
         let position = start.clone().plus(var, 1);
         let Needs { positions, slots } = &phases.needs[phase];
         let mut renamed: BTreeMap<Reg, Reg> = BTreeMap::new();
@@ -111,7 +117,8 @@ impl Tiler {
         for &slot in slots {
             let reg = self.kernel.register(Scalar::F32);
             renamed.insert(phases.waiting[slot].result, reg);
-            body.push(Stmt::Load { reg, buffer: self.buffers[slot], index: Index::var(var) });
+            let (buffer, index) = self.place(phases, slot, var, count);
+            body.push(Stmt::Load { reg, buffer, index });
         }
         for &at in positions {
             let statement = self.renamed(&phases.body[at], phases.var, &position, &mut renamed);
@@ -120,10 +127,17 @@ impl Tiler {
         for (slot, waiting) in phases.waiting.iter().enumerate() {
             if waiting.phase == phase {
                 let value = rename(waiting.operand, &renamed);
-                body.push(Stmt::Store { buffer: self.buffers[slot], index: Index::var(var), value });
+                let (buffer, index) = self.place(phases, slot, var, count);
+                body.push(Stmt::Store { buffer, index, value });
             }
         }
         body
+    }
+
+    /// Where a value waits.
+    fn place(&self, phases: &Phases, slot: usize, var: Var, count: usize) -> (BufferId, Index) {
+        let (group, member) = phases.place(slot);
+        (self.buffers[group], Index::var(var).offset((member * count) as i64))
     }
 
     /// A statement with the loop's variable replaced, in registers of its own.

@@ -16,6 +16,8 @@ pub(super) struct Phases {
     pub last: usize,
     /// What waits in local buffers, in the order of these.
     pub waiting: Vec<Waiting>,
+    /// The same in groups, which lie side by side: those of a phase with the same function, so that it is called once.
+    pub groups: Vec<Vec<usize>>,
     /// For each phase.
     pub needs: Vec<Needs>,
     types: Vec<Scalar>,
@@ -57,6 +59,7 @@ impl Phases {
             body: body.to_vec(),
             last: 0,
             waiting: Vec::new(),
+            groups: Vec::new(),
             needs: Vec::new(),
             types: kernel.registers.clone(),
             defined: BTreeMap::new(),
@@ -83,7 +86,26 @@ impl Phases {
         for phase in (0..=phases.last).rev() {
             phases.collect(phase);
         }
+        for (slot, waiting) in phases.waiting.iter().enumerate() {
+            let joins = |group: &&mut Vec<usize>| {
+                let first = &phases.waiting[group[0]];
+                waiting.function.is_some()
+                    && (first.phase, first.function) == (waiting.phase, waiting.function)
+            };
+            match phases.groups.iter_mut().find(joins) {
+                Some(group) => group.push(slot),
+                None => phases.groups.push(vec![slot]),
+            }
+        }
         (phases.waiting.len() <= MOST_BUFFERS).then_some(phases)
+    }
+
+    /// The group of a value that waits, and its position there.
+    pub fn place(&self, slot: usize) -> (usize, usize) {
+        let found = self.groups.iter().enumerate().find_map(|(number, group)| {
+            group.iter().position(|member| *member == slot).map(|member| (number, member))
+        });
+        found.unwrap_or_default()
     }
 
     fn analyse(&mut self, position: usize, statement: &Stmt) {

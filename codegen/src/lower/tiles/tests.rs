@@ -59,6 +59,27 @@ fn phases_keep_what_later_ones_need() {
 }
 
 #[test]
+fn a_function_of_several_values_is_called_once() {
+    let tiled = check(
+        "kernel \"gates\" (b0: read f32[N], b1: read f32[N], b2: read f32[N], b3: write f32[N]) {
+           parallelvector i0 in N {
+             r0: f32 = load b0[i0]
+             r1: f32 = sigmoid r0
+             r2: f32 = load b1[i0]
+             r3: f32 = tanh r2
+             r4: f32 = load b2[i0]
+             r5: f32 = sigmoid r4
+             r6: f32 = mul r1, r3
+             r7: f32 = mul r6, r5
+             store b3[i0] = r7
+           }
+         }",
+    );
+    // In the tiles and in the rest, twice each.
+    assert_eq!((tiled.to_string().matches("wide").count(), tiled.buffers.len()), (4, 6), "{tiled}");
+}
+
+#[test]
 fn functions_of_functions_take_more_phases() {
     check(
         "kernel \"chain\" (b0: read f32[N], b1: write f32[N], b2: write bool[N]) {
