@@ -64,7 +64,7 @@ fn what_is_read_later_is_not_written_over() {
     let late = |builder: &Builder, values: &[Value]| {
         let new = builder.expr(values[1]).unary(UnaryOp::Abs);
         let late = product(builder, values[1], values[0]);
-        let sum = builder.expr(late) + new.clone();
+        let sum = builder.expr(late) + new;
         vec![new.value(), values[2], sum.value()]
     };
     holds(&scan(false, late, &[0, 2]), 1);

@@ -1,14 +1,15 @@
 //! Finds steps between which lies much memory that nobody else needs, and runs them part by part: attention by heads,
 //! or by rows of a head, so that its scores are made, used and forgotten while they are near.
 //!
-//! A batch of products begins it. Later steps join that read what was written so far, can be moved to where it began,
-//! and fall into the same parts: of what the steps write, part `p` of the bytes belongs to part `p`, and what is done
+//! A batch of products begins it. Later steps join that read what was written so far, or are products of as many, can be
+//! moved to where it began, and fall into the same parts: of what the steps write, part `p` of the bytes belongs to part `p`, and what is done
 //! for a part reads and writes of such memory only what belongs to it. Memory that no other step touches is then needed
 //! for one part only (for each thread).
 
 use super::apart::Rule;
 use super::tiles;
 use crate::loops::Kernel;
+use crate::memory;
 use crate::program::{LoopId, Memory, Origins, Piece, Place, Program, Step};
 use gradc_kernels::Gemm;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +30,8 @@ const SINGLE: usize = 8;
 pub(super) fn divide(program: &mut Program, threads: usize) {
     let mut uses = vec![0; program.pieces.len()];
     for step in &program.steps {
-        Accesses::of(program, step).all().for_each(|memory| uses[memory.0 as usize] += 1);
+        let accesses = Accesses::of(program, step);
+        accesses.reads.union(&accesses.writes).for_each(|memory| uses[memory.0 as usize] += 1);
     }
     let mut at = 0;
     while at < program.steps.len() {
@@ -46,19 +48,22 @@ struct Band {
     /// Positions of the steps.
     members: Vec<usize>,
     parts: usize,
-    /// Memory that is needed for one part only, and its bytes for one part.
-    own: BTreeMap<Memory, usize>,
+    /// Memory that is needed for one part only.
+    own: BTreeMap<Memory, Own>,
+    /// Bytes of it for a part.
+    near: usize,
+    /// Bytes that it would take for all parts.
+    far: usize,
 }
 
-impl Band {
-    /// Bytes of memory that is needed for one part only, in one part.
-    fn near(&self) -> usize {
-        self.own.values().sum()
-    }
-
-    fn far(&self) -> usize {
-        self.near() * self.parts
-    }
+/// Memory that is needed for one part only.
+#[derive(Clone, Copy)]
+struct Own {
+    /// The first and the last member that touch it.
+    first: usize,
+    last: usize,
+    /// Bytes for a part.
+    bytes: usize,
 }
 
 /// What a step reads and writes.
@@ -75,8 +80,8 @@ impl Accesses {
         accesses
     }
 
-    fn all(&self) -> impl Iterator<Item = Memory> {
-        self.reads.union(&self.writes).copied()
+    fn touches(&self, memory: Memory) -> bool {
+        self.reads.contains(&memory) || self.writes.contains(&memory)
     }
 
     fn add(&mut self, program: &Program, step: &Step) {
@@ -133,9 +138,9 @@ impl Finder<'_> {
                 continue;
             }
             let Some(band) = self.grow(parts) else { continue };
-            let enough = best.as_ref().map_or(LEAST_BYTES, |best| best.far() * 3 / 4);
-            if band.far() >= enough {
-                let is_near = band.near() <= NEAR_BYTES;
+            let enough = best.as_ref().map_or(LEAST_BYTES, |best| best.far * 3 / 4);
+            if band.far >= enough {
+                let is_near = band.near <= NEAR_BYTES;
                 best = Some(band);
                 if is_near {
                     break;
@@ -153,7 +158,11 @@ impl Finder<'_> {
         let mut passed: Vec<usize> = Vec::new();
         for position in 1..self.accesses.len() {
             let own = &self.accesses[position];
-            let joins = !own.reads.is_disjoint(&written)
+            let is_another = match &self.program.steps[self.first + position] {
+                Step::Gemm { gemm, .. } => gemm.batch == parts,
+                _ => false,
+            };
+            let joins = (is_another || !own.reads.is_disjoint(&written))
                 && passed.iter().all(|&passed| self.accesses[passed].commutes(own));
             if joins {
                 members.push(self.first + position);
@@ -166,18 +175,20 @@ impl Finder<'_> {
             }
             passed.push(position);
         }
-        let of_band = |memory: Memory| {
-            let touches =
-                |member: &&usize| self.accesses[**member - self.first].all().any(|own| own == memory);
-            members.iter().filter(touches).count() == self.uses[memory.0 as usize]
-        };
-        let own = strides.into_iter().filter(|&(memory, stride)| {
+        let own = strides.into_iter().filter_map(|(memory, stride)| {
             let piece = &self.program.pieces[memory.0 as usize];
-            let is_whole = piece.bytes == stride as usize * parts;
-            matches!(piece.origin, Origins::Arena) && is_whole && of_band(memory)
+            let is_whole = piece.bytes == stride as usize * parts && matches!(piece.origin, Origins::Arena);
+            let touches = |member: &usize| self.accesses[member - self.first].touches(memory);
+            let users: Vec<usize> = (0..members.len()).filter(|&at| touches(&members[at])).collect();
+            let is_own = is_whole && users.len() == self.uses[memory.0 as usize];
+            let (first, last) = (*users.first()?, *users.last()?);
+            is_own.then_some((memory, Own { first, last, bytes: stride as usize }))
         });
-        let own = own.map(|(memory, stride)| (memory, stride as usize)).collect();
-        Some(Band { members, parts, own })
+        let own: BTreeMap<Memory, Own> = own.collect();
+        let lives: Vec<(usize, usize, usize)> =
+            own.values().map(|own| (own.first, own.last, own.bytes)).collect();
+        let far = own.values().map(|own| own.bytes * parts).sum();
+        Some(Band { members, parts, near: memory::arrange(&lives).1, far, own })
     }
 
     /// For what these steps write, the bytes of a part, if they fall into parts.
@@ -258,31 +269,43 @@ fn apply(program: &mut Program, band: Band, threads: usize) {
     let [id, slot] = [0, 1].map(|next| LoopId(program.loops + next));
     program.loops += 2;
     let tasks = threads.min(band.parts);
-    let room = |bytes: usize| if tasks > 1 { bytes.next_multiple_of(64) } else { bytes };
-    for (memory, &bytes) in &band.own {
-        program.pieces[memory.0 as usize].bytes = room(bytes) * tasks;
-    }
-    let of_a_task = |place: &mut Place, bytes: usize| {
-        if tasks > 1 && bytes > 0 {
-            place.terms.push((slot, room(bytes) as i64));
+    let mut body: Vec<Step> =
+        band.members.iter().map(|&position| program.steps[position].clone()).collect();
+    // What a part needs, scratch memory included, lies in one piece, once for each task.
+    let mut lives: Vec<(usize, usize, usize)> =
+        band.own.values().map(|own| (own.first, own.last, own.bytes)).collect();
+    for (at, step) in body.iter().enumerate() {
+        if let Step::Gemm { gemm, double, .. } = step {
+            let bytes = if *double { gemm.scratch_bytes::<f64>(1) } else { gemm.scratch_bytes::<f32>(1) };
+            lives.push((at, at, bytes));
         }
+    }
+    let (offsets, size) = memory::arrange(&lives);
+    let piece = Memory(program.pieces.len() as u32);
+    program.pieces.push(Piece { origin: Origins::Arena, bytes: size * tasks, offset: 0 });
+    let of_a_task = |offset: usize| {
+        let terms = if tasks > 1 { vec![(slot, size as i64)] } else { Vec::new() };
+        Place { memory: piece, offset: offset as i64, terms }
     };
-    let mut body = Vec::with_capacity(band.members.len());
-    for &position in &band.members {
-        let mut step = program.steps[position].clone();
+    let mut scratches = offsets[band.own.len()..].iter();
+    let owned: BTreeMap<Memory, (usize, usize)> = (band.own.iter().zip(&offsets))
+        .map(|((&memory, own), &offset)| (memory, (offset, own.bytes)))
+        .collect();
+    for memory in owned.keys() {
+        program.pieces[memory.0 as usize].bytes = 0;
+    }
+    for step in &mut body {
         step.visit_places(&mut |place| {
-            if let Some(&bytes) = band.own.get(&place.memory) {
+            if let Some(&(offset, bytes)) = owned.get(&place.memory) {
+                let inside = place.offset;
+                *place = of_a_task(offset);
+                place.offset += inside;
                 place.terms.push((id, -(bytes as i64)));
-                of_a_task(place, bytes);
             }
         });
-        if let Step::Gemm { gemm, double, places: [.., scratch], .. } = &mut step {
-            let bytes = if *double { gemm.scratch_bytes::<f64>(1) } else { gemm.scratch_bytes::<f32>(1) };
-            program.pieces.push(Piece { origin: Origins::Arena, bytes: room(bytes) * tasks, offset: 0 });
-            *scratch = Place::start(Memory(program.pieces.len() as u32 - 1));
-            of_a_task(scratch, bytes);
+        if let Step::Gemm { places: [.., scratch], .. } = step {
+            *scratch = of_a_task(scratches.next().copied().unwrap_or(0));
         }
-        body.push(step);
     }
     let first = band.members[0];
     let repeats = band.members.iter().any(|member| program.repeats.contains(member));
