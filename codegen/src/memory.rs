@@ -45,8 +45,10 @@ pub(crate) fn plan(program: &mut Program) {
 
 /// Offsets for memory that is alive from a first to a last moment, of so many bytes each, and the size of it all.
 pub(crate) fn arrange(lives: &[(usize, usize, usize)]) -> (Vec<usize>, usize) {
-    let live = |(piece, &(first, last, bytes)): (usize, &(usize, usize, usize))| {
-        Live { piece, range: Range { first, last }, bytes: bytes.next_multiple_of(ALIGNMENT) }
+    let live = |(piece, &(first, last, bytes)): (usize, &(usize, usize, usize))| Live {
+        piece,
+        range: Range { first, last },
+        bytes: bytes.next_multiple_of(ALIGNMENT),
     };
     let mut offsets = vec![0; lives.len()];
     let size = by_size(lives.iter().enumerate().map(live).collect(), &mut offsets);

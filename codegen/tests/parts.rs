@@ -4,7 +4,7 @@ mod common;
 
 use common::{check_with, inputs};
 use gradc_codegen::program::{Program, Step};
-use gradc_codegen::{Aligned, compile, lower, lower_within};
+use gradc_codegen::{Aligned, CompileOptions, compile_with, lower, lower_within};
 use gradc_ir::{Graph, Literal, parse};
 use gradc_kernels::Team;
 use std::sync::Arc;
@@ -58,7 +58,17 @@ const BACKWARD: &str = "graph @backward(%q: QUERY, %k: KEY, %v: KEY, %p: SCORE, 
 }";
 
 fn run(graph: &Graph, inputs: &[Literal], threads: usize, team: usize) -> Vec<Vec<u8>> {
-    let executable = compile(graph, threads).unwrap_or_else(|error| panic!("{error}\n{graph}"));
+    run_within(graph, inputs, [threads, team], None)
+}
+
+fn run_within(
+    graph: &Graph,
+    inputs: &[Literal],
+    [threads, team]: [usize; 2],
+    arena_limit: Option<usize>,
+) -> Vec<Vec<u8>> {
+    let options = CompileOptions { threads, profile: false, arena_limit };
+    let executable = compile_with(graph, &options).unwrap_or_else(|error| panic!("{error}\n{graph}"));
     let mut workspace = executable.workspace(Arc::new(Team::new(team)));
     let own: Vec<Aligned> = inputs.iter().map(|input| Aligned::copy_of(input.bytes())).collect();
     let mut outputs: Vec<Aligned> = executable.outputs().iter().map(|ty| Aligned::new(ty.bytes())).collect();
@@ -184,4 +194,60 @@ fn more_memory_than_the_limit_is_not_asked_for() {
     let limited = lower_within(&graph, 1, Some(free)).unwrap();
     assert!(limited.arena <= free);
     assert_eq!(parts(&limited), [(8, 3)]);
+}
+
+/// Two layers of attention, with heads that change places between them, and their gradients in the order of a backward
+/// pass.
+const TRAINED: &str = "graph @trained(%q: QUERY, %k: KEY, %v: KEY) {
+  %s1: SCORE = dot %q, %k lhs_batch=[0] rhs_batch=[0] lhs=[2] rhs=[2]
+  %p1: SCORE = softmax %s1 axis=2
+  %o1: QUERY = dot %p1, %v lhs_batch=[0] rhs_batch=[0] lhs=[2] rhs=[1]
+  %x2: QUERY = reverse %o1 axes=[0]
+  %s2: SCORE = dot %x2, %k lhs_batch=[0] rhs_batch=[0] lhs=[2] rhs=[2]
+  %p2: SCORE = softmax %s2 axis=2
+  %o2: QUERY = dot %p2, %v lhs_batch=[0] rhs_batch=[0] lhs=[2] rhs=[1]
+  %g2: QUERY = reverse %o2 axes=[0]
+  %dp2: SCORE = dot %g2, %v lhs_batch=[0] rhs_batch=[0] lhs=[2] rhs=[2]
+  %a2: SCORE = mul %dp2, %p2
+  %b2: ROW = reduce_sum %a2 axes=[2]
+  %c2: SCORE = broadcast %b2 dims=[0,1]
+  %d2: SCORE = sub %dp2, %c2
+  %ds2: SCORE = mul %p2, %d2
+  %g1: QUERY = dot %ds2, %k lhs_batch=[0] rhs_batch=[0] lhs=[2] rhs=[1]
+  %dk2: KEY = dot %ds2, %x2 lhs_batch=[0] rhs_batch=[0] lhs=[1] rhs=[1]
+  %dv2: KEY = dot %p2, %g2 lhs_batch=[0] rhs_batch=[0] lhs=[1] rhs=[1]
+  %h1: QUERY = reverse %g1 axes=[0]
+  %dp1: SCORE = dot %h1, %v lhs_batch=[0] rhs_batch=[0] lhs=[2] rhs=[2]
+  %a1: SCORE = mul %dp1, %p1
+  %b1: ROW = reduce_sum %a1 axes=[2]
+  %c1: SCORE = broadcast %b1 dims=[0,1]
+  %d1: SCORE = sub %dp1, %c1
+  %ds1: SCORE = mul %p1, %d1
+  %dq: QUERY = dot %ds1, %k lhs_batch=[0] rhs_batch=[0] lhs=[2] rhs=[1]
+  %dk1: KEY = dot %ds1, %q lhs_batch=[0] rhs_batch=[0] lhs=[1] rhs=[1]
+  %dv1: KEY = dot %p1, %h1 lhs_batch=[0] rhs_batch=[0] lhs=[1] rhs=[1]
+  return %dq, %dk1, %dv1, %dk2, %dv2
+}";
+
+#[test]
+fn scores_are_made_again_where_memory_is_limited() {
+    let sizes = Sizes { dtype: "f32", heads: 6, rows: 96, columns: 96, width: 16 };
+    let graph = sizes.graph(TRAINED);
+    let inputs = inputs(&graph, 5, 0.4);
+    check_with(&graph, &inputs);
+    let free = program(&graph, 1);
+    assert_eq!(parts(&free), [(6, 3), (6, 3), (6, 9), (6, 9)], "{free}");
+    assert!(free.repeats.is_empty() && free.arena > 2 * sizes.scores());
+    let expected = run(&graph, &inputs, 1, 1);
+    // One of two, then both, are not there as a whole.
+    for (limit, members) in [(free.arena - 1, [9, 11]), (free.arena * 3 / 5, [11, 11])] {
+        let limited = lower_within(&graph, 1, Some(limit)).unwrap();
+        assert!(limited.arena <= limit, "{} of {limit}\n{limited}", limited.arena);
+        assert_eq!(parts(&limited)[2..], members.map(|steps| (6, steps)), "{limited}");
+        assert!(!limited.repeats.is_empty());
+        for threads in [1, 2, 3] {
+            let limited = run_within(&graph, &inputs, [threads; 2], Some(limit));
+            assert!(limited == expected, "{threads} threads within {limit}");
+        }
+    }
 }

@@ -75,9 +75,28 @@ fn within(program: Program, threads: usize, arena_limit: Option<usize>) -> Progr
     if first.arena <= limit {
         return first;
     }
-    // What is computed again may join those that need it.
-    let again = recompute::plan(program, limit);
-    let plans = [divided(again.clone()), first, again];
+    let again = parts::again(&program, threads);
+    let repeated = parts::repeat(program.clone(), &again);
+    let mut plans = vec![divided(repeated.clone())];
+    if plans[0].arena <= limit {
+        // As few as are enough.
+        let (mut few, mut enough) = (0, again.len());
+        while enough - few > 1 {
+            let middle = few.midpoint(enough);
+            let plan = divided(parts::repeat(program.clone(), &again[..middle]));
+            if plan.arena <= limit {
+                (enough, plans) = (middle, vec![plan]);
+            } else {
+                few = middle;
+            }
+        }
+        return plans.swap_remove(0);
+    }
+    for program in [program, repeated] {
+        let recomputed = recompute::plan(program, limit);
+        plans.extend([divided(recomputed.clone()), recomputed]);
+    }
+    plans.push(first);
     plans.into_iter().min_by_key(|plan| plan.arena).unwrap_or_default()
 }
 

@@ -6,6 +6,10 @@
 //! for a part reads and writes of such memory only what belongs to it. Memory that no other step touches is then needed
 //! for one part only (for each thread).
 
+mod again;
+
+pub(super) use again::{again, repeat};
+
 use super::apart::Rule;
 use super::tiles;
 use crate::loops::Kernel;
@@ -28,11 +32,7 @@ const SINGLE: usize = 8;
 
 /// Divides what it can, for a team of at most `threads` threads.
 pub(super) fn divide(program: &mut Program, threads: usize) {
-    let mut uses = vec![0; program.pieces.len()];
-    for step in &program.steps {
-        let accesses = Accesses::of(program, step);
-        accesses.reads.union(&accesses.writes).for_each(|memory| uses[memory.0 as usize] += 1);
-    }
+    let mut uses = uses(program);
     let mut at = 0;
     while at < program.steps.len() {
         if let Some(band) = Finder::new(program, &uses, at).and_then(|finder| finder.best(threads.max(1))) {
@@ -41,6 +41,16 @@ pub(super) fn divide(program: &mut Program, threads: usize) {
         }
         at += 1;
     }
+}
+
+/// For each piece of memory, how many steps touch it.
+fn uses(program: &Program) -> Vec<usize> {
+    let mut uses = vec![0; program.pieces.len()];
+    for step in &program.steps {
+        let accesses = Accesses::of(program, step);
+        accesses.reads.union(&accesses.writes).for_each(|memory| uses[memory.0 as usize] += 1);
+    }
+    uses
 }
 
 /// Steps that run part by part.
@@ -54,6 +64,8 @@ struct Band {
     near: usize,
     /// Bytes that it would take for all parts.
     far: usize,
+    /// Other memory that the steps write.
+    kept: Vec<Memory>,
 }
 
 /// Memory that is needed for one part only.
@@ -107,6 +119,8 @@ struct Finder<'p> {
     uses: &'p [usize],
     first: usize,
     gemm: Gemm,
+    /// Bytes of its result.
+    bytes: usize,
     /// Of the steps from the first on.
     accesses: Vec<Accesses>,
     /// Kernels as they will run, by their number.
@@ -122,7 +136,7 @@ impl Finder<'_> {
         }
         let window = program.steps[first..].iter().take(WINDOW);
         let accesses = window.map(|step| Accesses::of(program, step)).collect();
-        Some(Finder { program, uses, first, gemm: *gemm, accesses, kernels: BTreeMap::new() })
+        Some(Finder { program, uses, first, gemm: *gemm, bytes, accesses, kernels: BTreeMap::new() })
     }
 
     /// The fewest parts that are small enough and as many for each thread; if none are small enough, the smallest among
@@ -152,30 +166,59 @@ impl Finder<'_> {
 
     /// All steps that can join, in so many parts.
     fn grow(&mut self, parts: usize) -> Option<Band> {
+        let mut strangers = BTreeSet::new();
+        loop {
+            let (band, origins) = self.join(parts, &strangers)?;
+            // Others' scores that are kept as a whole have no place here.
+            let is_large = |memory: &&Memory| self.program.pieces[memory.0 as usize].bytes >= self.bytes;
+            let others = band.kept.iter().filter(is_large).filter_map(|memory| origins.get(memory));
+            let others: BTreeSet<usize> =
+                others.filter(|origins| !origins.contains(&0)).flatten().copied().collect();
+            if others.is_empty() {
+                return Some(band);
+            }
+            strangers.extend(others);
+        }
+    }
+
+    /// The steps that join if these do not; and for each piece that they write, the products that joined by themselves, the
+    /// first included, that it comes from.
+    fn join(
+        &mut self,
+        parts: usize,
+        strangers: &BTreeSet<usize>,
+    ) -> Option<(Band, BTreeMap<Memory, BTreeSet<usize>>)> {
         let mut members = vec![self.first];
         let mut strides = self.strides(&members, parts)?;
-        let mut written = self.accesses[0].writes.clone();
+        let mut origins: BTreeMap<Memory, BTreeSet<usize>> =
+            self.accesses[0].writes.iter().map(|memory| (*memory, BTreeSet::from([0]))).collect();
         let mut passed: Vec<usize> = Vec::new();
         for position in 1..self.accesses.len() {
             let own = &self.accesses[position];
+            let mut from: BTreeSet<usize> =
+                own.reads.iter().filter_map(|memory| origins.get(memory)).flatten().copied().collect();
             let is_another = match &self.program.steps[self.first + position] {
-                Step::Gemm { gemm, .. } => gemm.batch == parts,
+                Step::Gemm { gemm, .. } => gemm.batch == parts && !strangers.contains(&position),
                 _ => false,
             };
-            let joins = (is_another || !own.reads.is_disjoint(&written))
+            let joins = (is_another || !from.is_empty())
                 && passed.iter().all(|&passed| self.accesses[passed].commutes(own));
             if joins {
                 members.push(self.first + position);
                 if let Some(found) = self.strides(&members, parts) {
                     strides = found;
-                    written.extend(self.accesses[position].writes.iter().copied());
+                    if from.is_empty() {
+                        from.insert(position);
+                    }
+                    let writes = self.accesses[position].writes.iter();
+                    origins.extend(writes.map(|memory| (*memory, from.clone())));
                     continue;
                 }
                 members.pop();
             }
             passed.push(position);
         }
-        let own = strides.into_iter().filter_map(|(memory, stride)| {
+        let own = strides.iter().filter_map(|(&memory, &stride)| {
             let piece = &self.program.pieces[memory.0 as usize];
             let is_whole = piece.bytes == stride as usize * parts && matches!(piece.origin, Origins::Arena);
             let touches = |member: &usize| self.accesses[member - self.first].touches(memory);
@@ -188,7 +231,9 @@ impl Finder<'_> {
         let lives: Vec<(usize, usize, usize)> =
             own.values().map(|own| (own.first, own.last, own.bytes)).collect();
         let far = own.values().map(|own| own.bytes * parts).sum();
-        Some(Band { members, parts, near: memory::arrange(&lives).1, far, own })
+        let kept = strides.keys().copied().filter(|memory| !own.contains_key(memory)).collect();
+        let band = Band { members, parts, near: memory::arrange(&lives).1, far, own, kept };
+        Some((band, origins))
     }
 
     /// For what these steps write, the bytes of a part, if they fall into parts.
@@ -269,8 +314,7 @@ fn apply(program: &mut Program, band: Band, threads: usize) {
     let [id, slot] = [0, 1].map(|next| LoopId(program.loops + next));
     program.loops += 2;
     let tasks = threads.min(band.parts);
-    let mut body: Vec<Step> =
-        band.members.iter().map(|&position| program.steps[position].clone()).collect();
+    let mut body: Vec<Step> = band.members.iter().map(|&position| program.steps[position].clone()).collect();
     // What a part needs, scratch memory included, lies in one piece, once for each task.
     let mut lives: Vec<(usize, usize, usize)> =
         band.own.values().map(|own| (own.first, own.last, own.bytes)).collect();
