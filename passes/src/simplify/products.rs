@@ -90,7 +90,8 @@ fn dot_of_transpose(site: &Site) -> Option<Value> {
     })
 }
 
-/// Rows and columns exchanged: the operands exchanged.
+/// Rows and columns exchanged: the operands exchanged. What else is transposed, such as a batch that moves between the two,
+/// is then a matter of whole rows.
 fn transpose_of_dot(site: &Site) -> Option<Value> {
     let Op::Transpose { permutation } = site.op else { return None };
     let inner = site.node(0);
@@ -101,8 +102,10 @@ fn transpose_of_dot(site: &Site) -> Option<Value> {
     let [left, right] = [inner.operands[0], inner.operands[1]].map(|operand| site.expr(operand));
     let batch = dims.lhs_batch.len();
     let rows = batch + dims.lhs_free(left.rank()).len();
-    let exchanged = (0..batch).chain(rows..permutation.len()).chain(batch..rows);
-    if !exchanged.eq(permutation.iter().copied()) {
+    let columns = permutation.len() - rows;
+    let mut free = permutation.iter().copied().filter(|&axis| axis >= batch);
+    let exchanged = rows > batch && columns > 0 && free.by_ref().take(columns).all(|axis| axis >= rows);
+    if !exchanged || permutation.last() != Some(&(rows - 1)) {
         return None;
     }
     let DotDims { lhs_batch, rhs_batch, lhs_contract, rhs_contract } = dims.clone();
@@ -112,7 +115,12 @@ fn transpose_of_dot(site: &Site) -> Option<Value> {
         lhs_contract: rhs_contract,
         rhs_contract: lhs_contract,
     };
-    Some(right.dot(left, dims).value())
+    let place = |&axis: &usize| match axis {
+        axis if axis < batch => axis,
+        axis if axis < rows => axis + columns,
+        axis => axis - (rows - batch),
+    };
+    Some(right.dot(left, dims).transpose(&permutation.iter().map(place).collect::<Vec<_>>()).value())
 }
 
 /// Axes of an operand that only repeat: free ones repeat the result, contracted ones sum the other operand.
