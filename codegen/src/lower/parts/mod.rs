@@ -2,9 +2,9 @@
 //! or by rows of a head, so that its scores are made, used and forgotten while they are near.
 //!
 //! A batch of products begins it. Later steps join that read what was written so far, or are products of as many, can be
-//! moved to where it began, and fall into the same parts: of what the steps write, part `p` of the bytes belongs to part `p`, and what is done
-//! for a part reads and writes of such memory only what belongs to it. Memory that no other step touches is then needed
-//! for one part only (for each thread).
+//! moved to where it began, and fall into the same parts: of what the steps write, part `p` of the bytes belongs to part
+//! `p`, and what is done for a part reads and writes of such memory only what belongs to it. Memory that no other step
+//! touches is then needed for one part only (for each thread).
 
 mod again;
 
@@ -276,6 +276,9 @@ fn product(rule: &mut Rule, step: &Step) -> bool {
     }
     let rows = m / (rule.rows / batch);
     let whole = rows == m;
+    if !whole && !rows.is_multiple_of(8) {
+        return false;
+    }
     let by_rows = |stride: i64, row: i64| whole || batch == 1 || stride == m as i64 * row;
     // Bytes from part to part.
     let step = |batch: i64, row: i64| if whole { batch * size } else { rows as i64 * row * size };
