@@ -2,10 +2,10 @@
 
 mod common;
 
-use common::{check_with, inputs};
+use common::{check_with, graph, inputs};
 use gradc_codegen::program::{Program, Step};
 use gradc_codegen::{Aligned, CompileOptions, compile_with, lower, lower_within};
-use gradc_ir::{Graph, Literal, parse};
+use gradc_ir::{DType, DotDims, FusedOp, Graph, Literal, Op, Shape, parse};
 use gradc_kernels::Team;
 use std::sync::Arc;
 
@@ -149,6 +149,37 @@ fn heads_in_groups_run_one_by_one() {
   return %o
 }";
     holds(&parse(text).unwrap(), &[(6, 3)]);
+}
+
+/// Scores that are scaled and masked as they are made: an epilogue, which counts heads and rows.
+#[test]
+fn epilogues_know_their_part() {
+    for (heads, rows, columns, parts) in [(4, 96, 112, 4), (2, 384, 1024, 12)] {
+        let dims = |contract| DotDims {
+            lhs_batch: vec![0],
+            rhs_batch: vec![0],
+            lhs_contract: vec![2],
+            rhs_contract: vec![contract],
+        };
+        let (query, key): (&[usize], &[usize]) = (&[heads, rows, 32], &[heads, columns, 32]);
+        let (mask, scale): (&[usize], &[usize]) = (&[rows, columns], &[heads]);
+        let scores = Shape::new(&[heads, rows, columns]);
+        let f32s = |shape| (DType::F32, shape);
+        let body = graph(&[query, key, mask, scale].map(f32s), |builder, values| {
+            let [q, k, mask, scale] = [0, 1, 2, 3].map(|index| builder.expr(values[index]));
+            let product = q.dot(k, dims(2));
+            vec![(product * scale.broadcast(&scores, &[0]) + mask.broadcast(&scores, &[1, 2])).value()]
+        });
+        let body = Arc::new(body);
+        let graph = graph(&[query, key, mask, scale, key].map(f32s), |builder, values| {
+            let group = builder.build(Op::Fused(FusedOp { body: body.clone() }), &values[..4]).project(0);
+            let p = builder.build(Op::Softmax { axis: 2 }, &[group.value()]);
+            vec![p.dot(builder.expr(values[4]), dims(1)).value()]
+        });
+        let program = program(&graph, 1);
+        assert!(program.to_string().contains(", then "), "{program}");
+        holds(&graph, &[(parts, 3)]);
+    }
 }
 
 #[test]
