@@ -63,7 +63,10 @@ impl Program {
             Step::Copy { bytes, .. } => Work { calls: 1, operations: 0, bytes: 2 * *bytes as u64 },
             Step::Zero { bytes, .. } => Work { calls: 1, operations: 0, bytes: *bytes as u64 },
             Step::Loop { trip, body, .. } => self.work_of_all(body).times(*trip as u64),
-            Step::Parts { body, .. } => self.work_of_all(body),
+            Step::Parts { parts, body, .. } => {
+                let all = self.work_of_all(body);
+                Work { calls: all.calls * *parts as u64, ..all }
+            }
         }
     }
 

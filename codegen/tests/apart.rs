@@ -3,9 +3,8 @@
 mod common;
 
 use common::{check_with, graph, inputs};
-use gradc_codegen::{Aligned, compile, lower};
+use gradc_codegen::{CompileOptions, lower};
 use gradc_ir::{DType, DotDims, Graph, Literal, Op, ScanOp, Shape, UnaryOp};
-use gradc_kernels::Team;
 use std::sync::Arc;
 
 /// What a round does with the rows.
@@ -54,14 +53,7 @@ fn recurrent(dtype: DType, [trip, rows, n]: [usize; 3], round: Round, reverse: b
 }
 
 fn run(graph: &Graph, inputs: &[Literal], threads: usize) -> Vec<Vec<u8>> {
-    let executable = compile(graph, threads).unwrap_or_else(|error| panic!("{error}\n{graph}"));
-    let mut workspace = executable.workspace(Arc::new(Team::new(threads)));
-    let own: Vec<Aligned> = inputs.iter().map(|input| Aligned::copy_of(input.bytes())).collect();
-    let mut outputs: Vec<Aligned> = executable.outputs().iter().map(|ty| Aligned::new(ty.bytes())).collect();
-    executable
-        .run(&mut workspace, own.iter().map(Aligned::as_slice), outputs.iter_mut().map(Aligned::as_mut_slice))
-        .unwrap_or_else(|error| panic!("{error}\n{graph}"));
-    outputs.iter().map(|output| output.as_slice().to_vec()).collect()
+    common::run(graph, inputs, &CompileOptions { threads, profile: false, arena_limit: None }, threads)
 }
 
 #[test]

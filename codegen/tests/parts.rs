@@ -4,9 +4,8 @@ mod common;
 
 use common::{check_with, graph, inputs};
 use gradc_codegen::program::{Program, Step};
-use gradc_codegen::{Aligned, CompileOptions, compile_with, lower, lower_within};
+use gradc_codegen::{CompileOptions, lower, lower_within};
 use gradc_ir::{DType, DotDims, FusedOp, Graph, Literal, Op, Shape, parse};
-use gradc_kernels::Team;
 use std::sync::Arc;
 
 /// Of `heads` heads, `rows` queries, `columns` keys of `width` numbers each.
@@ -58,24 +57,7 @@ const BACKWARD: &str = "graph @backward(%q: QUERY, %k: KEY, %v: KEY, %p: SCORE, 
 }";
 
 fn run(graph: &Graph, inputs: &[Literal], threads: usize, team: usize) -> Vec<Vec<u8>> {
-    run_within(graph, inputs, [threads, team], None)
-}
-
-fn run_within(
-    graph: &Graph,
-    inputs: &[Literal],
-    [threads, team]: [usize; 2],
-    arena_limit: Option<usize>,
-) -> Vec<Vec<u8>> {
-    let options = CompileOptions { threads, profile: false, arena_limit };
-    let executable = compile_with(graph, &options).unwrap_or_else(|error| panic!("{error}\n{graph}"));
-    let mut workspace = executable.workspace(Arc::new(Team::new(team)));
-    let own: Vec<Aligned> = inputs.iter().map(|input| Aligned::copy_of(input.bytes())).collect();
-    let mut outputs: Vec<Aligned> = executable.outputs().iter().map(|ty| Aligned::new(ty.bytes())).collect();
-    executable
-        .run(&mut workspace, own.iter().map(Aligned::as_slice), outputs.iter_mut().map(Aligned::as_mut_slice))
-        .unwrap_or_else(|error| panic!("{error}\n{graph}"));
-    outputs.iter().map(|output| output.as_slice().to_vec()).collect()
+    common::run(graph, inputs, &CompileOptions { threads, profile: false, arena_limit: None }, team)
 }
 
 fn program(graph: &Graph, threads: usize) -> Program {
@@ -218,12 +200,12 @@ fn what_does_not_fall_into_parts_is_left_alone() {
 }
 
 #[test]
-fn more_memory_than_the_limit_is_not_asked_for() {
+fn where_memory_is_enough_nothing_is_made_again() {
     let sizes = Sizes { dtype: "f32", heads: 8, rows: 128, columns: 128, width: 16 };
     let graph = sizes.graph(FORWARD);
     let free = program(&graph, 1).arena;
     let limited = lower_within(&graph, 1, Some(free)).unwrap();
-    assert!(limited.arena <= free);
+    assert!(limited.arena <= free && limited.repeats.is_empty());
     assert_eq!(parts(&limited), [(8, 3)]);
 }
 
@@ -277,7 +259,8 @@ fn scores_are_made_again_where_memory_is_limited() {
         assert_eq!(parts(&limited)[2..], members.map(|steps| (6, steps)), "{limited}");
         assert!(!limited.repeats.is_empty());
         for threads in [1, 2, 3] {
-            let limited = run_within(&graph, &inputs, [threads; 2], Some(limit));
+            let options = CompileOptions { threads, profile: false, arena_limit: Some(limit) };
+            let limited = common::run(&graph, &inputs, &options, threads);
             assert!(limited == expected, "{threads} threads within {limit}");
         }
     }

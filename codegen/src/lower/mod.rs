@@ -71,33 +71,44 @@ fn within(program: Program, threads: usize, arena_limit: Option<usize>) -> Progr
         program
     };
     let limit = arena_limit.unwrap_or(usize::MAX);
-    let first = divided(program.clone());
-    if first.arena <= limit {
-        return first;
+    let mut least = divided(program.clone());
+    if least.arena <= limit {
+        return least;
     }
     let again = parts::again(&program, threads);
     let repeated = parts::repeat(program.clone(), &again);
-    let mut plans = vec![divided(repeated.clone())];
-    if plans[0].arena <= limit {
+    let mut plan = divided(repeated.clone());
+    if plan.arena <= limit {
         // As few as are enough.
         let (mut few, mut enough) = (0, again.len());
         while enough - few > 1 {
             let middle = few.midpoint(enough);
-            let plan = divided(parts::repeat(program.clone(), &again[..middle]));
-            if plan.arena <= limit {
-                (enough, plans) = (middle, vec![plan]);
+            let fewer = divided(parts::repeat(program.clone(), &again[..middle]));
+            if fewer.arena <= limit {
+                (enough, plan) = (middle, fewer);
             } else {
                 few = middle;
             }
         }
-        return plans.swap_remove(0);
+        return plan;
     }
-    for program in [program, repeated] {
-        let recomputed = recompute::plan(program, limit);
-        plans.extend([divided(recomputed.clone()), recomputed]);
+    // Whole results are dropped as well, or instead: the first way that is enough, else the one that needs the least.
+    let mut ways = vec![repeated];
+    if !again.is_empty() {
+        ways.push(program);
     }
-    plans.push(first);
-    plans.into_iter().min_by_key(|plan| plan.arena).unwrap_or_default()
+    for way in ways {
+        let recomputed = recompute::plan(way, limit);
+        for plan in [divided(recomputed.clone()), recomputed] {
+            if plan.arena < least.arena {
+                least = plan;
+            }
+            if least.arena <= limit {
+                return least;
+            }
+        }
+    }
+    if plan.arena < least.arena { plan } else { least }
 }
 
 struct Lowering {

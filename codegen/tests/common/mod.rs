@@ -1,6 +1,6 @@
 //! Compiled code against the interpreter, for the tests of this folder.
 
-use gradc_codegen::{Aligned, compile};
+use gradc_codegen::{Aligned, CompileOptions, compile, compile_with};
 use gradc_ir::{Builder, DType, Graph, Literal, Shape, TensorType, Value, eval};
 use gradc_kernels::Team;
 use std::sync::Arc;
@@ -36,6 +36,19 @@ pub fn check_with(graph: &Graph, inputs: &[Literal]) {
             compare(position, &got, expected, graph);
         }
     }
+}
+
+/// The bytes of the results, on a team of so many threads.
+#[allow(dead_code, reason = "not every test compares bits")]
+pub fn run(graph: &Graph, inputs: &[Literal], options: &CompileOptions, team: usize) -> Vec<Vec<u8>> {
+    let executable = compile_with(graph, options).unwrap_or_else(|error| panic!("{error}\n{graph}"));
+    let mut workspace = executable.workspace(Arc::new(Team::new(team)));
+    let own: Vec<Aligned> = inputs.iter().map(|input| Aligned::copy_of(input.bytes())).collect();
+    let mut outputs: Vec<Aligned> = executable.outputs().iter().map(|ty| Aligned::new(ty.bytes())).collect();
+    executable
+        .run(&mut workspace, own.iter().map(Aligned::as_slice), outputs.iter_mut().map(Aligned::as_mut_slice))
+        .unwrap_or_else(|error| panic!("{error}\n{graph}"));
+    outputs.iter().map(|output| output.as_slice().to_vec()).collect()
 }
 
 fn compare(position: usize, got: &Literal, expected: &Literal, graph: &Graph) {
