@@ -337,7 +337,7 @@ impl<T: Element> Kernel<T> for Multiply<'_, T> {
                                 finish: finish.filter(|_| last).map(|finish| finish.from_row(row)),
                                 ahead: Ahead::NOTHING,
                             };
-                            V::TILES[height - 1][vectors - 1](&tile);
+                            V::TILES[height - 1][vectors - 1].run(V::LANES, &tile);
                             row += height;
                         }
                         column += vectors * V::LANES;

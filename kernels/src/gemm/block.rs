@@ -1,7 +1,7 @@
 //! A block of rows and columns of one product, tile by tile.
 
 use std::ops::Range;
-use std::ptr::null;
+use std::ptr::{null, null_mut};
 
 use super::finish::Finish;
 use super::pack::{Panels, panel};
@@ -342,7 +342,7 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
         unsafe {
             let padded = vectors * V::LANES;
             let packed = if self.reading.is_in_place() {
-                std::ptr::null_mut()
+                null_mut()
             } else {
                 let a = if self.pack_a { self.rows.len().min(PACKED_ROWS) * k_most::<T>(self.k) } else { 0 };
                 self.scratch.add(a.next_multiple_of(64))
@@ -356,45 +356,55 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
             // The first panel is the first to read A.
             let comes_from_afar =
                 self.a_is_far && column == self.columns.start && self.a_column == 1 && !self.pack_a;
-            let mut pending = row;
-            for (number, (start, height)) in balanced(row..row + rows, V::ROWS).enumerate() {
-                let own = self.reading.is_in_place();
-                let copying = self.reading == Reading::CopiedOnTheWay && start == row;
-                let (b, b_row) =
-                    if own || copying { in_place } else { (packed.cast_const(), padded as isize) };
-                let (a, a_row, a_column) = if self.pack_a {
-                    (self.scratch.add((start - row) * k).cast_const(), 1, height as isize)
+            let own = self.reading.is_in_place();
+            let is_last = first + k == self.k;
+            let mut tile = Tile {
+                k,
+                a: self.a,
+                a_row: self.a_row,
+                a_column: self.a_column,
+                b: in_place.0,
+                b_row: in_place.1,
+                b_offsets: self.b.offsets().map_or(null(), |offsets| offsets.add(first)),
+                b_padded: false,
+                b_copy: null_mut(),
+                c: self.c,
+                c_row: self.c_row,
+                tail: width - (vectors - 1) * V::LANES,
+                accumulate: self.accumulate || first > 0,
+                bias: if first == 0 && !self.bias.is_null() { self.bias.add(column) } else { null() },
+                finish: None,
+                ahead: Ahead::NOTHING,
+            };
+            let (mut pending, mut start, mut ahead) = (row, row, ahead.in_parts(tiles));
+            for number in 0..tiles {
+                // The first ones are the higher ones.
+                let height = rows / tiles + usize::from(number < rows % tiles);
+                let copying = self.reading == Reading::CopiedOnTheWay && number == 0;
+                if !own && !copying {
+                    (tile.b, tile.b_row, tile.b_padded) = (packed, padded as isize, true);
+                }
+                tile.b_copy = if copying && tiles > 1 { packed } else { null_mut() };
+                if self.pack_a {
+                    tile.a = self.scratch.add((start - row) * k);
+                    (tile.a_row, tile.a_column) = (1, height as isize);
                 } else {
-                    (self.a_at(start, first), self.a_row, self.a_column)
+                    tile.a = self.a_at(start, first);
+                }
+                tile.c = self.c.add(start * self.c_row + column);
+                tile.finish = if is_last { self.finish(start) } else { None };
+                tile.ahead = if comes_from_afar {
+                    self.rows_ahead(start + height..row + rows, height, first, k)
+                } else {
+                    ahead.next().unwrap_or(Ahead::NOTHING)
                 };
-                let tile = Tile {
-                    k,
-                    a,
-                    a_row,
-                    a_column,
-                    b,
-                    b_row,
-                    b_offsets: self.b.offsets().map_or(std::ptr::null(), |offsets| offsets.add(first)),
-                    b_padded: !(own || copying),
-                    b_copy: if copying && tiles > 1 { packed } else { std::ptr::null_mut() },
-                    c: self.c.add(start * self.c_row + column),
-                    c_row: self.c_row,
-                    tail: width - (vectors - 1) * V::LANES,
-                    accumulate: self.accumulate || first > 0,
-                    bias: if first == 0 && !self.bias.is_null() { self.bias.add(column) } else { null() },
-                    finish: if first + k == self.k { self.finish(start) } else { None },
-                    ahead: if comes_from_afar {
-                        self.rows_ahead(start + height..row + rows, height, first, k)
-                    } else {
-                        ahead.part(tiles, number)
-                    },
-                };
-                V::TILES[height - 1][vectors - 1](&tile);
-                if first + k == self.k
+                V::TILES[height - 1][vectors - 1].run(V::LANES, &tile);
+                start += height;
+                if is_last
                     && let Some(epilogue) = self.epilogue
                     && epilogue.finish.is_none()
                 {
-                    let done = start + height;
+                    let done = start;
                     if done - pending > EPILOGUE_ROWS - V::ROWS || done == row + rows {
                         let (batch, row0) = self.place;
                         (epilogue.function)(

@@ -65,11 +65,16 @@ impl<T> Ahead<T> {
         Ahead { start, lines, stride, runs }
     }
 
-    /// Part `index` of `parts` of the runs.
-    pub fn part(&self, parts: usize, index: usize) -> Ahead<T> {
-        let (first, end) = (self.runs * index / parts, self.runs * (index + 1) / parts);
-        let start = self.start.wrapping_offset(first as isize * self.stride);
-        Ahead { start, runs: end - first, ..*self }
+    /// The runs in so many parts of about the same size.
+    pub fn in_parts(self, parts: usize) -> impl Iterator<Item = Ahead<T>> {
+        let most = self.runs.div_ceil(parts.max(1));
+        let (mut start, mut left) = (self.start, self.runs);
+        std::iter::from_fn(move || {
+            let part = Ahead { start, runs: most.min(left), ..self };
+            start = start.wrapping_offset(most as isize * self.stride);
+            left -= part.runs;
+            (part.runs > 0).then_some(part)
+        })
     }
 }
 
@@ -79,13 +84,47 @@ const LINE: usize = 64;
 /// Computes a tile of a fixed shape.
 pub type TileFunction<T> = unsafe fn(&Tile<T>);
 
-/// Computes a tile of `R` rows by `N` vectors.
+/// The kernels of a fixed shape. That of plain tiles is apart because what others need would cost it its registers: at
+/// the end of every tile all sums would go through memory.
+pub struct TileFunctions<T> {
+    /// For tiles that are [plain](Tile::is_plain).
+    pub plain: TileFunction<T>,
+    /// For all.
+    pub any: TileFunction<T>,
+}
+
+impl<T> TileFunctions<T> {
+    /// Computes a tile.
+    ///
+    /// # Safety
+    /// As for [`compute`].
+    #[inline(always)]
+    pub unsafe fn run(&self, lanes: usize, tile: &Tile<T>) {
+        let function = if tile.is_plain(lanes) { self.plain } else { self.any };
+        // SAFETY: the caller's promise.
+        unsafe { function(tile) }
+    }
+}
+
+impl<T> Tile<T> {
+    /// Whether rows of whole vectors, at a stride, make whole vectors of C.
+    #[inline(always)]
+    fn is_plain(&self, lanes: usize) -> bool {
+        self.tail == lanes
+            && self.b_offsets.is_null()
+            && self.b_copy.is_null()
+            && self.bias.is_null()
+            && !self.accumulate
+    }
+}
+
+/// Computes a tile of `R` rows by `N` vectors, which must be plain with `PLAIN`.
 ///
 /// # Safety
 /// A must be valid for `R` rows and `k` columns, B for `k` rows of all lanes in use (or of all lanes if padded), C and
 /// the bias for the lanes in use, the copy for `k * N` vectors; and the processor must have the vector's instruction set.
 #[inline(always)]
-pub unsafe fn compute<V: Vector, const R: usize, const N: usize>(tile: &Tile<V::Item>) {
+pub unsafe fn compute<V: Vector, const R: usize, const N: usize, const PLAIN: bool>(tile: &Tile<V::Item>) {
     // SAFETY: the caller's promise.
     unsafe {
         let mask = V::mask(tile.tail);
@@ -95,7 +134,9 @@ pub unsafe fn compute<V: Vector, const R: usize, const N: usize>(tile: &Tile<V::
                 crate::simd::prefetch_near(tile.c.wrapping_add(i * tile.c_row + j * V::LANES).cast());
             }
         }
-        let mut sums = if !tile.b_offsets.is_null() {
+        let mut sums = if PLAIN {
+            sums::<V, R, N, false, false>(tile, mask)
+        } else if !tile.b_offsets.is_null() {
             if tile.tail == V::LANES {
                 gathered::<V, R, N, false>(tile, mask)
             } else {
@@ -108,8 +149,8 @@ pub unsafe fn compute<V: Vector, const R: usize, const N: usize>(tile: &Tile<V::
         } else {
             sums::<V, R, N, true, false>(tile, mask)
         };
-        let whole = tile.tail == V::LANES;
-        if !tile.bias.is_null() {
+        let whole = PLAIN || tile.tail == V::LANES;
+        if !PLAIN && !tile.bias.is_null() {
             for j in 0..N {
                 let bias = tile.bias.add(j * V::LANES);
                 let bias = if whole || j + 1 < N { V::load(bias) } else { V::load_masked(bias, mask) };
@@ -119,9 +160,9 @@ pub unsafe fn compute<V: Vector, const R: usize, const N: usize>(tile: &Tile<V::
             }
         }
         match &tile.finish {
-            None => store::<V, R, N, false, false>(tile, mask, &sums),
-            Some(finish) if finish.is_bounded() => store::<V, R, N, true, true>(tile, mask, &sums),
-            Some(_) => store::<V, R, N, true, false>(tile, mask, &sums),
+            None => store::<V, R, N, PLAIN, false, false>(tile, mask, &sums),
+            Some(finish) if finish.is_bounded() => store::<V, R, N, PLAIN, true, true>(tile, mask, &sums),
+            Some(_) => store::<V, R, N, PLAIN, true, false>(tile, mask, &sums),
         }
     }
 }
@@ -131,12 +172,19 @@ pub unsafe fn compute<V: Vector, const R: usize, const N: usize>(tile: &Tile<V::
 /// # Safety
 /// As for [`compute`]; with `FINISH` the tile must have a finish.
 #[inline(always)]
-unsafe fn store<V: Vector, const R: usize, const N: usize, const FINISH: bool, const BOUNDED: bool>(
+unsafe fn store<
+    V: Vector,
+    const R: usize,
+    const N: usize,
+    const PLAIN: bool,
+    const FINISH: bool,
+    const BOUNDED: bool,
+>(
     tile: &Tile<V::Item>,
     mask: V::Mask,
     sums: &[[V; N]; R],
 ) {
-    let whole = tile.tail == V::LANES;
+    let whole = PLAIN || tile.tail == V::LANES;
     // SAFETY: the caller's promise.
     unsafe {
         let bounds = match &tile.finish {
@@ -153,7 +201,7 @@ unsafe fn store<V: Vector, const R: usize, const N: usize, const FINISH: bool, c
                 let c = c.add(j * V::LANES);
                 let part = !whole && j + 1 == N;
                 let mut sum = sum;
-                if tile.accumulate {
+                if !PLAIN && tile.accumulate {
                     sum = sum.add(if part { V::load_masked(c, mask) } else { V::load(c) });
                 }
                 if FINISH {

@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::{Kernel, Vector};
-use crate::gemm::tile::{Tile, TileFunction, compute};
+use crate::gemm::tile::{Tile, TileFunctions, compute};
 
 /// 8 lanes of `f32`.
 #[derive(Clone, Copy)]
@@ -22,14 +22,14 @@ pub unsafe fn enter<V: Vector, K: Kernel<V::Item>>(kernel: K) {
 }
 
 #[target_feature(enable = "avx2,fma")]
-unsafe fn tile<V: Vector, const R: usize, const N: usize>(tile: &Tile<V::Item>) {
+unsafe fn tile<V: Vector, const R: usize, const N: usize, const PLAIN: bool>(tile: &Tile<V::Item>) {
     // SAFETY: the caller's promise.
-    unsafe { compute::<V, R, N>(tile) }
+    unsafe { compute::<V, R, N, PLAIN>(tile) }
 }
 
 macro_rules! row {
     ($vector:ty, $rows:literal: $($vectors:literal)*) => {
-        &[$(tile::<$vector, $rows, $vectors>),*]
+        &[$(TileFunctions { plain: tile::<$vector, $rows, $vectors, true>, any: tile::<$vector, $rows, $vectors, false> }),*]
     };
 }
 
@@ -46,7 +46,7 @@ macro_rules! vector {
             const LANES: usize = $lanes;
             const ROWS: usize = 6;
             const VECTORS: usize = 2;
-            const TILES: &'static [&'static [TileFunction<$item>]] = &[
+            const TILES: &'static [&'static [TileFunctions<$item>]] = &[
                 row!($name, 1: 1 2 3 4 5 6 7 8),
                 row!($name, 2: 1 2 3 4),
                 row!($name, 3: 1 2 3),

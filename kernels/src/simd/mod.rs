@@ -7,7 +7,7 @@ mod avx512;
 mod portable;
 
 use crate::Tier;
-use crate::gemm::tile::TileFunction;
+use crate::gemm::tile::TileFunctions;
 
 /// A vector register. All functions are inlined into a [`Kernel`] that was entered through [`Lanes::dispatch`].
 ///
@@ -26,7 +26,7 @@ pub trait Vector: Copy + 'static {
     /// Vectors in a row of the largest tile of a matrix product.
     const VECTORS: usize;
     /// The tile kernels, by rows - 1 and vectors - 1; with few rows they have more vectors than `VECTORS`.
-    const TILES: &'static [&'static [TileFunction<Self::Item>]];
+    const TILES: &'static [&'static [TileFunctions<Self::Item>]];
 
     unsafe fn zero() -> Self;
     unsafe fn splat(value: Self::Item) -> Self;

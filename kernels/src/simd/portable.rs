@@ -2,7 +2,7 @@
 #![allow(clippy::missing_safety_doc)]
 
 use super::Vector;
-use crate::gemm::tile::{Tile, TileFunction, compute};
+use crate::gemm::tile::{Tile, TileFunctions, compute};
 
 /// Lanes that are added and multiplied one by one, as far as this source goes.
 #[derive(Clone, Copy)]
@@ -15,14 +15,14 @@ pub type F32x4 = Array<f32, 4>;
 /// 2 lanes of `f64`.
 pub type F64x2 = Array<f64, 2>;
 
-unsafe fn tile<V: Vector, const R: usize, const N: usize>(tile: &Tile<V::Item>) {
+unsafe fn tile<V: Vector, const R: usize, const N: usize, const PLAIN: bool>(tile: &Tile<V::Item>) {
     // SAFETY: the caller's promise.
-    unsafe { compute::<V, R, N>(tile) }
+    unsafe { compute::<V, R, N, PLAIN>(tile) }
 }
 
 macro_rules! row {
     ($vector:ty, $rows:literal: $($vectors:literal)*) => {
-        &[$(tile::<$vector, $rows, $vectors>),*]
+        &[$(TileFunctions { plain: tile::<$vector, $rows, $vectors, true>, any: tile::<$vector, $rows, $vectors, false> }),*]
     };
 }
 
@@ -34,7 +34,7 @@ macro_rules! vector {
             const LANES: usize = $lanes;
             const ROWS: usize = 4;
             const VECTORS: usize = 2;
-            const TILES: &'static [&'static [TileFunction<$item>]] = &[
+            const TILES: &'static [&'static [TileFunctions<$item>]] = &[
                 row!($name, 1: 1 2 3 4 5 6 7 8),
                 row!($name, 2: 1 2 3 4),
                 row!($name, 3: 1 2),

@@ -248,13 +248,13 @@ impl<T: Element> Kernel<T> for Sums<'_, '_, T> {
                 let x = self.job.scratch.add(product * gradient.product[0] + self.column);
                 let dy = self.job.scratch.add(gradient.tiles_at + product * gradient.product[1] + self.row);
                 let to = self.sums.add(product * ROWS * COLUMNS);
+                let down = rows.div_ceil(V::ROWS);
                 let mut column = 0;
                 while column < width {
                     let vectors = ((width - column) / V::LANES).min(V::VECTORS);
                     let mut row = 0;
-                    while row < rows {
-                        let left = rows - row;
-                        let height = left.div_ceil(left.div_ceil(V::ROWS));
+                    for number in 0..down {
+                        let height = rows / down + usize::from(number < rows % down);
                         let tile = Tile {
                             k: windows,
                             a: dy.add(row),
@@ -273,7 +273,7 @@ impl<T: Element> Kernel<T> for Sums<'_, '_, T> {
                             finish: None,
                             ahead: Ahead::NOTHING,
                         };
-                        V::TILES[height - 1][vectors - 1](&tile);
+                        V::TILES[height - 1][vectors - 1].run(V::LANES, &tile);
                         row += height;
                     }
                     column += vectors * V::LANES;

@@ -202,15 +202,14 @@ impl<T: Element> Results<'_, '_, T> {
                 // Weights that are read once come from memory: the next product's are asked for meanwhile.
                 let next = weights.wrapping_add(layout.panel_product);
                 let next = Ahead::new(next, layout.width, layout.width as isize, problem.channels);
-                let tiles = windows.div_ceil(V::ROWS) * width.div_ceil(V::VECTORS * V::LANES);
-                let mut number = 0;
+                let down = windows.div_ceil(V::ROWS);
+                let mut next = next.in_parts(down * width.div_ceil(V::VECTORS * V::LANES));
                 let mut column = 0;
                 while column < width {
                     let vectors = ((width - column) / V::LANES).min(V::VECTORS);
                     let mut window = 0;
-                    while window < windows {
-                        let left = windows - window;
-                        let height = left.div_ceil(left.div_ceil(V::ROWS));
+                    for number in 0..down {
+                        let height = windows / down + usize::from(number < windows % down);
                         let tile = Tile {
                             k: problem.channels,
                             a: from.add(window * layout.window),
@@ -227,10 +226,9 @@ impl<T: Element> Results<'_, '_, T> {
                             accumulate: false,
                             bias: std::ptr::null(),
                             finish: None,
-                            ahead: if asks { next.part(tiles, number) } else { Ahead::NOTHING },
+                            ahead: next.next().filter(|_| asks).unwrap_or(Ahead::NOTHING),
                         };
-                        V::TILES[height - 1][vectors - 1](&tile);
-                        number += 1;
+                        V::TILES[height - 1][vectors - 1].run(V::LANES, &tile);
                         window += height;
                     }
                     column += vectors * V::LANES;
