@@ -3,7 +3,7 @@
 
 use super::Conv;
 use crate::element::Shared;
-use crate::gemm::finish::{bounded, shifted};
+use crate::gemm::finish::bounded;
 use crate::gemm::part_of;
 use crate::simd::{Kernel, Vector};
 use crate::{ConvForm, Element, Epilogue, Team, Tier};
@@ -314,13 +314,13 @@ impl<T: Element> Channels<'_, T> {
         // SAFETY: the epilogue's numbers are as many as channels.
         unsafe {
             let bounds = if finish.is_bounded() { Some(finish.bounds::<V>()) } else { None };
-            Some((finish.shifts::<V>(channel), bounds))
+            Some((finish.shift::<V>(channel, bounds.is_some()), bounds))
         }
     }
 }
 
-/// The shifts of a channel, and the bounds.
-type Last<V> = Option<([V; 2], Option<[V; 2]>)>;
+/// The shift of a channel, and the bounds.
+type Last<V> = Option<(V, Option<[V; 2]>)>;
 
 /// Rows of a result at one column.
 struct Sum<'a, V: Vector> {
@@ -344,8 +344,8 @@ impl<V: Vector> Task<V> for Sum<'_, V> {
                 }
             }
             let mut sum = sums[0].add(sums[1]).add(sums[2]);
-            if let Some((shifts, bounds)) = self.last {
-                sum = shifted(sum, shifts);
+            if let Some((shift, bounds)) = self.last {
+                sum = sum.add(shift);
                 if let Some(bounds) = bounds {
                     sum = bounded(sum, bounds);
                 }

@@ -1,6 +1,6 @@
 //! The innermost kernel of a matrix product: a tile of C in registers.
 
-use super::finish::{Finish, bounded, shifted};
+use super::finish::{Finish, bounded};
 use crate::Element;
 use crate::simd::Vector;
 use std::hint::black_box;
@@ -110,11 +110,7 @@ impl<T> Tile<T> {
     /// Whether rows of whole vectors, at a stride, make whole vectors of C.
     #[inline(always)]
     fn is_plain(&self, lanes: usize) -> bool {
-        self.tail == lanes
-            && self.b_offsets.is_null()
-            && self.b_copy.is_null()
-            && self.bias.is_null()
-            && !self.accumulate
+        self.tail == lanes && self.b_offsets.is_null() && self.b_copy.is_null() && self.bias.is_null()
     }
 }
 
@@ -159,10 +155,14 @@ pub unsafe fn compute<V: Vector, const R: usize, const N: usize, const PLAIN: bo
                 }
             }
         }
-        match &tile.finish {
-            None => store::<V, R, N, PLAIN, false, false>(tile, mask, &sums),
-            Some(finish) if finish.is_bounded() => store::<V, R, N, PLAIN, true, true>(tile, mask, &sums),
-            Some(_) => store::<V, R, N, PLAIN, true, false>(tile, mask, &sums),
+        let bounded = tile.finish.as_ref().map(Finish::is_bounded);
+        match (bounded, tile.accumulate) {
+            (None, false) => store::<V, R, N, PLAIN, false, false, false>(tile, mask, &sums),
+            (None, true) => store::<V, R, N, PLAIN, true, false, false>(tile, mask, &sums),
+            (Some(false), false) => store::<V, R, N, PLAIN, false, true, false>(tile, mask, &sums),
+            (Some(false), true) => store::<V, R, N, PLAIN, true, true, false>(tile, mask, &sums),
+            (Some(true), false) => store::<V, R, N, PLAIN, false, true, true>(tile, mask, &sums),
+            (Some(true), true) => store::<V, R, N, PLAIN, true, true, true>(tile, mask, &sums),
         }
     }
 }
@@ -177,6 +177,7 @@ unsafe fn store<
     const R: usize,
     const N: usize,
     const PLAIN: bool,
+    const ACCUMULATE: bool,
     const FINISH: bool,
     const BOUNDED: bool,
 >(
@@ -193,19 +194,19 @@ unsafe fn store<
         };
         for (i, row) in sums.iter().enumerate() {
             let c = tile.c.add(i * tile.c_row);
-            let shifts = match &tile.finish {
-                Some(finish) if FINISH => finish.shifts::<V>(i),
-                _ => [V::zero(); 2],
+            let shift = match &tile.finish {
+                Some(finish) if FINISH => finish.shift::<V>(i, BOUNDED),
+                _ => V::zero(),
             };
             for (j, &sum) in row.iter().enumerate() {
                 let c = c.add(j * V::LANES);
                 let part = !whole && j + 1 == N;
                 let mut sum = sum;
-                if !PLAIN && tile.accumulate {
+                if ACCUMULATE {
                     sum = sum.add(if part { V::load_masked(c, mask) } else { V::load(c) });
                 }
                 if FINISH {
-                    sum = shifted(sum, shifts);
+                    sum = sum.add(shift);
                 }
                 if BOUNDED {
                     sum = bounded(sum, bounds);

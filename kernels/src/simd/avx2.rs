@@ -38,7 +38,7 @@ static WORDS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 
 
 macro_rules! vector {
     ($name:ident, $item:ty, $lanes:literal, $zero:ident, $splat:ident, $load:ident, $store:ident,
-     $maskload:ident, $maskstore:ident, $fma:ident, $add:ident, $sub:ident, $compare:ident, $blend:ident,
+     $maskload:ident, $maskstore:ident, $fma:ident, $add:ident, $max:ident, $min:ident,
      $sum:ident, $even:ident, $odd:ident, $interleaved:ident, $preceded:ident, $followed:ident) => {
         impl Vector for $name {
             type Item = $item;
@@ -93,16 +93,13 @@ macro_rules! vector {
                 unsafe { $name($add(self.0, other.0)) }
             }
             #[inline(always)]
-            unsafe fn subtract(self, other: Self) -> Self {
-                unsafe { $name($sub(self.0, other.0)) }
-            }
-            #[inline(always)]
             unsafe fn at_least(self, bound: Self) -> Self {
-                unsafe { $name($blend(self.0, bound.0, $compare::<_CMP_LE_OQ>(self.0, bound.0))) }
+                // Where neither is greater, the second operand is the answer.
+                unsafe { $name($max(bound.0, self.0)) }
             }
             #[inline(always)]
             unsafe fn at_most(self, bound: Self) -> Self {
-                unsafe { $name($blend(self.0, bound.0, $compare::<_CMP_GE_OQ>(self.0, bound.0))) }
+                unsafe { $name($min(bound.0, self.0)) }
             }
             #[inline(always)]
             unsafe fn sum(self) -> $item {
@@ -148,9 +145,8 @@ vector!(
     _mm256_maskstore_ps,
     _mm256_fmadd_ps,
     _mm256_add_ps,
-    _mm256_sub_ps,
-    _mm256_cmp_ps,
-    _mm256_blendv_ps,
+    _mm256_max_ps,
+    _mm256_min_ps,
     sum_f32,
     even_f32,
     odd_f32,
@@ -170,9 +166,8 @@ vector!(
     _mm256_maskstore_pd,
     _mm256_fmadd_pd,
     _mm256_add_pd,
-    _mm256_sub_pd,
-    _mm256_cmp_pd,
-    _mm256_blendv_pd,
+    _mm256_max_pd,
+    _mm256_min_pd,
     sum_f64,
     even_f64,
     odd_f64,

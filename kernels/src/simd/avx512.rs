@@ -35,7 +35,7 @@ macro_rules! row {
 
 macro_rules! vector {
     ($name:ident, $item:ty, $lanes:literal, $mask:ty, $zero:ident, $splat:ident, $load:ident, $store:ident,
-     $maskz_load:ident, $mask_store:ident, $fma:ident, $add:ident, $sub:ident, $compare:ident, $blend:ident,
+     $maskz_load:ident, $mask_store:ident, $fma:ident, $add:ident, $max:ident, $min:ident,
      $sum:ident, $even:expr, $odd:ident, $interleaved:ident, $preceded:ident, $followed:ident) => {
         impl Vector for $name {
             type Item = $item;
@@ -91,16 +91,13 @@ macro_rules! vector {
                 unsafe { $name($add(self.0, other.0)) }
             }
             #[inline(always)]
-            unsafe fn subtract(self, other: Self) -> Self {
-                unsafe { $name($sub(self.0, other.0)) }
-            }
-            #[inline(always)]
             unsafe fn at_least(self, bound: Self) -> Self {
-                unsafe { $name($blend($compare::<_CMP_LE_OQ>(self.0, bound.0), self.0, bound.0)) }
+                // Where neither is greater, the second operand is the answer.
+                unsafe { $name($max(bound.0, self.0)) }
             }
             #[inline(always)]
             unsafe fn at_most(self, bound: Self) -> Self {
-                unsafe { $name($blend($compare::<_CMP_GE_OQ>(self.0, bound.0), self.0, bound.0)) }
+                unsafe { $name($min(bound.0, self.0)) }
             }
             #[inline(always)]
             unsafe fn sum(self) -> $item {
@@ -148,9 +145,8 @@ vector!(
     _mm512_mask_storeu_ps,
     _mm512_fmadd_ps,
     _mm512_add_ps,
-    _mm512_sub_ps,
-    _mm512_cmp_ps_mask,
-    _mm512_mask_blend_ps,
+    _mm512_max_ps,
+    _mm512_min_ps,
     _mm512_reduce_add_ps,
     even_f32,
     odd_f32,
@@ -171,9 +167,8 @@ vector!(
     _mm512_mask_storeu_pd,
     _mm512_fmadd_pd,
     _mm512_add_pd,
-    _mm512_sub_pd,
-    _mm512_cmp_pd_mask,
-    _mm512_mask_blend_pd,
+    _mm512_max_pd,
+    _mm512_min_pd,
     _mm512_reduce_add_pd,
     even_f64,
     odd_f64,

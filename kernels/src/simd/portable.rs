@@ -88,19 +88,15 @@ macro_rules! vector {
                 Array(std::array::from_fn(|lane| self.0[lane] + other.0[lane]))
             }
             #[inline(always)]
-            unsafe fn subtract(self, other: Self) -> Self {
-                Array(std::array::from_fn(|lane| self.0[lane] - other.0[lane]))
-            }
-            #[inline(always)]
             unsafe fn at_least(self, bound: Self) -> Self {
                 Array(std::array::from_fn(|lane| {
-                    if self.0[lane] <= bound.0[lane] { bound.0[lane] } else { self.0[lane] }
+                    if bound.0[lane] > self.0[lane] { bound.0[lane] } else { self.0[lane] }
                 }))
             }
             #[inline(always)]
             unsafe fn at_most(self, bound: Self) -> Self {
                 Array(std::array::from_fn(|lane| {
-                    if self.0[lane] >= bound.0[lane] { bound.0[lane] } else { self.0[lane] }
+                    if bound.0[lane] < self.0[lane] { bound.0[lane] } else { self.0[lane] }
                 }))
             }
             #[inline(always)]
