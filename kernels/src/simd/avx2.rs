@@ -38,7 +38,7 @@ static WORDS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 
 
 macro_rules! vector {
     ($name:ident, $item:ty, $lanes:literal, $zero:ident, $splat:ident, $load:ident, $store:ident,
-     $maskload:ident, $maskstore:ident, $fma:ident, $add:ident, $max:ident, $min:ident,
+     $maskload:ident, $maskstore:ident, $fma:ident, $mul:ident, $add:ident, $max:ident, $min:ident, $blend:ident, $cast:ident,
      $sum:ident, $even:ident, $odd:ident, $interleaved:ident, $preceded:ident, $followed:ident) => {
         impl Vector for $name {
             type Item = $item;
@@ -85,6 +85,10 @@ macro_rules! vector {
                 unsafe { $maskstore(to, mask, self.0) }
             }
             #[inline(always)]
+            unsafe fn multiply(self, factor: Self) -> Self {
+                unsafe { $name($mul(self.0, factor.0)) }
+            }
+            #[inline(always)]
             unsafe fn multiply_add(self, factor: Self, addend: Self) -> Self {
                 unsafe { $name($fma(self.0, factor.0, addend.0)) }
             }
@@ -106,8 +110,18 @@ macro_rules! vector {
                 unsafe { $sum(self.0) }
             }
             #[inline(always)]
-            unsafe fn load_between(from: *const $item, first: usize, end: usize) -> Self {
-                unsafe { $name($maskload(from, _mm256_andnot_si256(Self::mask(first), Self::mask(end)))) }
+            unsafe fn mask_between(first: usize, end: usize) -> __m256i {
+                unsafe { _mm256_andnot_si256(Self::mask(first), Self::mask(end)) }
+            }
+            #[inline(always)]
+            unsafe fn mask_of(bits: u32) -> __m256i {
+                let words =
+                    std::array::from_fn::<i32, 8, _>(|word| -((bits >> (word * $lanes / 8) & 1) as i32));
+                unsafe { _mm256_loadu_si256(words.as_ptr().cast()) }
+            }
+            #[inline(always)]
+            unsafe fn blend(self, other: Self, mask: __m256i) -> Self {
+                unsafe { $name($blend(self.0, other.0, $cast(mask))) }
             }
             #[inline(always)]
             unsafe fn even(low: Self, high: Self) -> Self {
@@ -144,9 +158,12 @@ vector!(
     _mm256_maskload_ps,
     _mm256_maskstore_ps,
     _mm256_fmadd_ps,
+    _mm256_mul_ps,
     _mm256_add_ps,
     _mm256_max_ps,
     _mm256_min_ps,
+    _mm256_blendv_ps,
+    _mm256_castsi256_ps,
     sum_f32,
     even_f32,
     odd_f32,
@@ -165,9 +182,12 @@ vector!(
     _mm256_maskload_pd,
     _mm256_maskstore_pd,
     _mm256_fmadd_pd,
+    _mm256_mul_pd,
     _mm256_add_pd,
     _mm256_max_pd,
     _mm256_min_pd,
+    _mm256_blendv_pd,
+    _mm256_castsi256_pd,
     sum_f64,
     even_f64,
     odd_f64,

@@ -35,7 +35,7 @@ macro_rules! row {
 
 macro_rules! vector {
     ($name:ident, $item:ty, $lanes:literal, $mask:ty, $zero:ident, $splat:ident, $load:ident, $store:ident,
-     $maskz_load:ident, $mask_store:ident, $fma:ident, $add:ident, $max:ident, $min:ident,
+     $maskz_load:ident, $mask_store:ident, $fma:ident, $mul:ident, $add:ident, $max:ident, $min:ident, $blend:ident,
      $sum:ident, $even:expr, $odd:ident, $interleaved:ident, $preceded:ident, $followed:ident) => {
         impl Vector for $name {
             type Item = $item;
@@ -83,6 +83,10 @@ macro_rules! vector {
                 unsafe { $mask_store(to, mask, self.0) }
             }
             #[inline(always)]
+            unsafe fn multiply(self, factor: Self) -> Self {
+                unsafe { $name($mul(self.0, factor.0)) }
+            }
+            #[inline(always)]
             unsafe fn multiply_add(self, factor: Self, addend: Self) -> Self {
                 unsafe { $name($fma(self.0, factor.0, addend.0)) }
             }
@@ -104,8 +108,16 @@ macro_rules! vector {
                 unsafe { $sum(self.0) }
             }
             #[inline(always)]
-            unsafe fn load_between(from: *const $item, first: usize, end: usize) -> Self {
-                unsafe { $name($maskz_load(Self::mask(end) & !Self::mask(first), from)) }
+            unsafe fn mask_between(first: usize, end: usize) -> $mask {
+                unsafe { Self::mask(end) & !Self::mask(first) }
+            }
+            #[inline(always)]
+            unsafe fn mask_of(bits: u32) -> $mask {
+                bits as $mask
+            }
+            #[inline(always)]
+            unsafe fn blend(self, other: Self, mask: $mask) -> Self {
+                unsafe { $name($blend(mask, self.0, other.0)) }
             }
             #[inline(always)]
             unsafe fn even(low: Self, high: Self) -> Self {
@@ -144,9 +156,11 @@ vector!(
     _mm512_maskz_loadu_ps,
     _mm512_mask_storeu_ps,
     _mm512_fmadd_ps,
+    _mm512_mul_ps,
     _mm512_add_ps,
     _mm512_max_ps,
     _mm512_min_ps,
+    _mm512_mask_blend_ps,
     _mm512_reduce_add_ps,
     even_f32,
     odd_f32,
@@ -166,9 +180,11 @@ vector!(
     _mm512_maskz_loadu_pd,
     _mm512_mask_storeu_pd,
     _mm512_fmadd_pd,
+    _mm512_mul_pd,
     _mm512_add_pd,
     _mm512_max_pd,
     _mm512_min_pd,
+    _mm512_mask_blend_pd,
     _mm512_reduce_add_pd,
     even_f64,
     odd_f64,

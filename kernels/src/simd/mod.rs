@@ -17,7 +17,7 @@ use crate::gemm::tile::TileFunctions;
 pub trait Vector: Copy + 'static {
     /// The type of a lane.
     type Item: crate::Element;
-    /// The first lanes of a vector.
+    /// Some lanes of a vector.
     type Mask: Copy;
     /// The number of lanes.
     const LANES: usize;
@@ -38,6 +38,7 @@ pub trait Vector: Copy + 'static {
     unsafe fn load_masked(from: *const Self::Item, mask: Self::Mask) -> Self;
     /// Stores the lanes of the mask.
     unsafe fn store_masked(self, to: *mut Self::Item, mask: Self::Mask);
+    unsafe fn multiply(self, factor: Self) -> Self;
     /// `self * factor + addend`, fused where the instruction set can.
     unsafe fn multiply_add(self, factor: Self, addend: Self) -> Self;
     unsafe fn add(self, other: Self) -> Self;
@@ -47,8 +48,12 @@ pub trait Vector: Copy + 'static {
     unsafe fn at_most(self, bound: Self) -> Self;
     /// The sum of the lanes, in a fixed order.
     unsafe fn sum(self) -> Self::Item;
-    /// Loads the lanes from `first` up to before `end`, `first <= end <= LANES`, and zeros elsewhere.
-    unsafe fn load_between(from: *const Self::Item, first: usize, end: usize) -> Self;
+    /// The lanes from `first` up to before `end`, `first <= end <= LANES`.
+    unsafe fn mask_between(first: usize, end: usize) -> Self::Mask;
+    /// The lanes whose bits are set, the first lane's being the lowest.
+    unsafe fn mask_of(bits: u32) -> Self::Mask;
+    /// The lanes of `other` where the mask has them, of this elsewhere.
+    unsafe fn blend(self, other: Self, mask: Self::Mask) -> Self;
     /// Every second lane of two vectors, beginning with the first.
     unsafe fn even(low: Self, high: Self) -> Self;
     /// Every second lane of two vectors, beginning with the second.

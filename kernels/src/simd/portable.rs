@@ -30,7 +30,7 @@ macro_rules! vector {
     ($name:ident, $item:ty, $lanes:literal) => {
         impl Vector for $name {
             type Item = $item;
-            type Mask = usize;
+            type Mask = u32;
             const LANES: usize = $lanes;
             const ROWS: usize = 4;
             const VECTORS: usize = 2;
@@ -58,20 +58,26 @@ macro_rules! vector {
                 unsafe { to.cast::<[$item; $lanes]>().write_unaligned(self.0) }
             }
             #[inline(always)]
-            unsafe fn mask(count: usize) -> usize {
-                count
+            unsafe fn mask(count: usize) -> u32 {
+                (1 << count) - 1
             }
             #[inline(always)]
-            unsafe fn load_masked(from: *const $item, mask: usize) -> Self {
-                Array(std::array::from_fn(|lane| if lane < mask { unsafe { *from.add(lane) } } else { 0.0 }))
+            unsafe fn load_masked(from: *const $item, mask: u32) -> Self {
+                Array(std::array::from_fn(|lane| {
+                    if mask >> lane & 1 == 1 { unsafe { *from.add(lane) } } else { 0.0 }
+                }))
             }
             #[inline(always)]
-            unsafe fn store_masked(self, to: *mut $item, mask: usize) {
+            unsafe fn store_masked(self, to: *mut $item, mask: u32) {
                 for (lane, value) in self.0.into_iter().enumerate() {
-                    if lane < mask {
+                    if mask >> lane & 1 == 1 {
                         unsafe { *to.add(lane) = value };
                     }
                 }
+            }
+            #[inline(always)]
+            unsafe fn multiply(self, factor: Self) -> Self {
+                Array(std::array::from_fn(|lane| self.0[lane] * factor.0[lane]))
             }
             #[inline(always)]
             unsafe fn multiply_add(self, factor: Self, addend: Self) -> Self {
@@ -104,10 +110,18 @@ macro_rules! vector {
                 self.0.into_iter().sum()
             }
             #[inline(always)]
-            unsafe fn load_between(from: *const $item, first: usize, end: usize) -> Self {
-                Array(std::array::from_fn(|lane| {
-                    if lane >= first && lane < end { unsafe { *from.add(lane) } } else { 0.0 }
-                }))
+            unsafe fn mask_between(first: usize, end: usize) -> u32 {
+                unsafe { Self::mask(end) & !Self::mask(first) }
+            }
+            #[inline(always)]
+            unsafe fn mask_of(bits: u32) -> u32 {
+                bits
+            }
+            #[inline(always)]
+            unsafe fn blend(self, other: Self, mask: u32) -> Self {
+                Array(std::array::from_fn(
+                    |lane| if mask >> lane & 1 == 1 { other.0[lane] } else { self.0[lane] },
+                ))
             }
             #[inline(always)]
             unsafe fn even(low: Self, high: Self) -> Self {
