@@ -58,6 +58,15 @@ impl Place {
     pub fn start(memory: Memory) -> Place {
         Place { memory, offset: 0, terms: Vec::new() }
     }
+
+    /// Moves by so many more bytes per step of a loop.
+    pub(crate) fn advance(&mut self, id: LoopId, bytes: i64) {
+        match self.terms.iter_mut().find(|(own, _)| *own == id) {
+            Some((_, term)) => *term += bytes,
+            None => self.terms.push((id, bytes)),
+        }
+        self.terms.retain(|(_, term)| *term != 0);
+    }
 }
 
 /// One thing to do.
@@ -142,8 +151,8 @@ pub enum Step {
         /// If the rows that it computes never meet, how many: parts of them can run all rounds each.
         rows: Option<usize>,
     },
-    /// Does for one part after the other what its steps do for that part: steps say what they do in all, and memory
-    /// between them that moves against `id` has room for one part only.
+    /// Does for one part after the other what its steps do for that part: convolutions say what they do for one part, other
+    /// steps what they do in all, and memory between them that moves against `id` has room for one part only.
     Parts {
         /// Counts the parts.
         id: LoopId,

@@ -64,8 +64,15 @@ impl Program {
             Step::Zero { bytes, .. } => Work { calls: 1, operations: 0, bytes: *bytes as u64 },
             Step::Loop { trip, body, .. } => self.work_of_all(body).times(*trip as u64),
             Step::Parts { parts, body, .. } => {
-                let all = self.work_of_all(body);
-                Work { calls: all.calls * *parts as u64, ..all }
+                let parts = *parts as u64;
+                let each = body.iter().map(|step| match step {
+                    Step::Conv { .. } => self.work(step).times(parts),
+                    _ => {
+                        let all = self.work(step);
+                        Work { calls: all.calls * parts, ..all }
+                    }
+                });
+                each.fold(Work::default(), Work::plus)
             }
         }
     }

@@ -90,6 +90,7 @@ pub fn inputs(graph: &Graph, seed: u64, limit: f64) -> Vec<Literal> {
 }
 
 /// A graph of inputs of these types.
+#[allow(dead_code, reason = "some tests write graphs as text")]
 pub fn graph(inputs: &[(DType, &[usize])], make: impl Fn(&Builder, &[Value]) -> Vec<Value>) -> Graph {
     let builder = Builder::new("test");
     let values: Vec<Value> = (inputs.iter().enumerate())

@@ -56,7 +56,9 @@ fn is_constant(site: &Site, value: Value) -> bool {
     let node = site.builder.node(value);
     match node.op {
         Op::Constant(_) => true,
-        Op::Binary(_) | Op::Broadcast { .. } => node.operands.iter().all(|&operand| is_constant(site, operand)),
+        Op::Binary(_) | Op::Broadcast { .. } => {
+            node.operands.iter().all(|&operand| is_constant(site, operand))
+        }
         _ => false,
     }
 }

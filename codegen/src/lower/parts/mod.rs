@@ -1,12 +1,13 @@
 //! Finds steps between which lies much memory that nobody else needs, and runs them part by part: attention by heads,
 //! or by rows of a head, so that its scores are made, used and forgotten while they are near.
 //!
-//! A batch of products begins it. Later steps join that read what was written so far, or are products of as many, can be
+//! A batch of products begins it, or a convolution that makes channels of single places. Later steps join that read what was written so far, or are products of as many, can be
 //! moved to where it began, and fall into the same parts: of what the steps write, part `p` of the bytes belongs to part
 //! `p`, and what is done for a part reads and writes of such memory only what belongs to it. Memory that no other step
 //! touches is then needed for one part only (for each thread).
 
 mod again;
+mod convolution;
 
 pub(super) use again::{again, repeat};
 
@@ -118,9 +119,14 @@ struct Finder<'p> {
     /// For each piece of memory, how many steps touch it.
     uses: &'p [usize],
     first: usize,
-    gemm: Gemm,
+    /// Products of the first step, and rows of each.
+    products: [usize; 2],
+    /// Rows that are worth a part.
+    least_rows: usize,
     /// Bytes of its result.
     bytes: usize,
+    /// Bytes of memory in one part that are near enough.
+    near: usize,
     /// Of the steps from the first on.
     accesses: Vec<Accesses>,
     /// Kernels as they will run, by their number.
@@ -129,23 +135,33 @@ struct Finder<'p> {
 
 impl Finder<'_> {
     fn new<'p>(program: &'p Program, uses: &'p [usize], first: usize) -> Option<Finder<'p>> {
-        let Step::Gemm { gemm, double, .. } = &program.steps[first] else { return None };
-        let bytes = gemm.batch * gemm.m * gemm.n * if *double { 8 } else { 4 };
-        if gemm.batch < 2 && gemm.n < SINGLE * gemm.k || bytes < LEAST_BYTES {
-            return None;
-        }
+        let (products, least_rows, bytes, near) = match &program.steps[first] {
+            Step::Gemm { gemm, double, .. } => {
+                let bytes = gemm.batch * gemm.m * gemm.n * if *double { 8 } else { 4 };
+                let is_worth_it = gemm.batch > 1 || gemm.n >= SINGLE * gemm.k;
+                (is_worth_it && bytes >= LEAST_BYTES).then_some(())?;
+                ([gemm.batch, gemm.m], LEAST_ROWS, bytes, NEAR_BYTES)
+            }
+            step => {
+                // Every part reads the whole source.
+                let (rows, source, bytes) = convolution::first(step)?;
+                (bytes > NEAR_BYTES).then_some(())?;
+                ([1, rows], convolution::ROWS, bytes, NEAR_BYTES.max(source))
+            }
+        };
         let window = program.steps[first..].iter().take(WINDOW);
         let accesses = window.map(|step| Accesses::of(program, step)).collect();
-        Some(Finder { program, uses, first, gemm: *gemm, bytes, accesses, kernels: BTreeMap::new() })
+        let kernels = BTreeMap::new();
+        Some(Finder { program, uses, first, products, least_rows, bytes, near, accesses, kernels })
     }
 
     /// The fewest parts that are small enough and as many for each thread; if none are small enough, the smallest among
     /// which as little memory lies.
     fn best(mut self, threads: usize) -> Option<Band> {
         let mut best: Option<Band> = None;
-        let Gemm { batch, m, .. } = self.gemm;
+        let [batch, m] = self.products;
         let splits = |rows: &usize| m.is_multiple_of(*rows) && rows.is_multiple_of(8);
-        for rows in std::iter::once(m).chain((LEAST_ROWS..m).rev().filter(splits)) {
+        for rows in std::iter::once(m).chain((self.least_rows..m).rev().filter(splits)) {
             let parts = batch * (m / rows);
             let is_even = parts.div_ceil(threads) * threads * 5 <= parts * 6;
             if parts < 2 || !is_even {
@@ -154,7 +170,7 @@ impl Finder<'_> {
             let Some(band) = self.grow(parts) else { continue };
             let enough = best.as_ref().map_or(LEAST_BYTES, |best| best.far * 3 / 4);
             if band.far >= enough {
-                let is_near = band.near <= NEAR_BYTES;
+                let is_near = band.near <= self.near;
                 best = Some(band);
                 if is_near {
                     break;
@@ -243,7 +259,8 @@ impl Finder<'_> {
         for step in steps() {
             let places = step.places(&self.program.kernels).into_iter();
             written.extend(places.filter(|(_, is_written)| *is_written).map(|(place, _)| place.memory));
-            if let Step::Gemm { places: [.., scratch], .. } = step {
+            if let Step::Gemm { places: [.., scratch], .. } | Step::Conv { places: [.., scratch], .. } = step
+            {
                 written.remove(&scratch.memory);
             }
         }
@@ -255,6 +272,7 @@ impl Finder<'_> {
                     rule.kernel(self.kernels.entry(*kernel).or_insert_with(own), arguments).is_some()
                 }
                 Step::Gemm { .. } => product(&mut rule, step),
+                Step::Conv { .. } => convolution::obeys(&mut rule, step, &self.program.kernels),
                 _ => false,
             };
             if !obeys {
@@ -321,10 +339,12 @@ fn apply(program: &mut Program, band: Band, threads: usize) {
     // What a part needs, scratch memory included, lies in one piece, once for each task.
     let mut lives: Vec<(usize, usize, usize)> =
         band.own.values().map(|own| (own.first, own.last, own.bytes)).collect();
-    for (at, step) in body.iter().enumerate() {
-        if let Step::Gemm { gemm, double, .. } = step {
-            let bytes = if *double { gemm.scratch_bytes::<f64>(1) } else { gemm.scratch_bytes::<f32>(1) };
-            lives.push((at, at, bytes));
+    for (at, step) in body.iter_mut().enumerate() {
+        convolution::share(step, &program.kernels, band.parts, id);
+        match step {
+            Step::Gemm { gemm, double: false, .. } => lives.push((at, at, gemm.scratch_bytes::<f32>(1))),
+            Step::Gemm { gemm, double: true, .. } => lives.push((at, at, gemm.scratch_bytes::<f64>(1))),
+            _ => lives.extend(convolution::scratch_bytes(step, threads).map(|bytes| (at, at, bytes))),
         }
     }
     let (offsets, size) = memory::arrange(&lives);
@@ -344,13 +364,13 @@ fn apply(program: &mut Program, band: Band, threads: usize) {
     for step in &mut body {
         step.visit_places(&mut |place| {
             if let Some(&(offset, bytes)) = owned.get(&place.memory) {
-                let inside = place.offset;
-                *place = of_a_task(offset);
-                place.offset += inside;
-                place.terms.push((id, -(bytes as i64)));
+                let inside = std::mem::replace(place, of_a_task(offset));
+                place.offset += inside.offset;
+                inside.terms.iter().for_each(|&(id, term)| place.advance(id, term));
+                place.advance(id, -(bytes as i64));
             }
         });
-        if let Step::Gemm { places: [.., scratch], .. } = step {
+        if let Step::Gemm { places: [.., scratch], .. } | Step::Conv { places: [.., scratch], .. } = step {
             *scratch = of_a_task(scratches.next().copied().unwrap_or(0));
         }
     }
