@@ -11,8 +11,8 @@ const MOST: usize = 8;
 pub struct Flat<V: Vector> {
     /// For each vector and each tap of the kernel, the lanes whose elements are in the image.
     masks: [[V::Mask; 9]; MOST],
-    /// From a result to what it reads through each tap.
-    offsets: [isize; 9],
+    /// From a result to the first element that it reads of each line of the kernel.
+    lines: [isize; 3],
     /// Vectors in use.
     count: usize,
     /// Lanes in use of the last one.
@@ -57,12 +57,9 @@ impl<V: Vector> Flat<V> {
                     *mask = V::mask_of(rows[tap / 3] & columns[tap % 3]);
                 }
             }
-            let mut offsets = [0; 9];
-            for (tap, offset) in offsets.iter_mut().enumerate() {
-                *offset = ((tap / 3) as isize - top) * width as isize + (tap % 3) as isize - left;
-            }
+            let lines = [0, 1, 2].map(|line: isize| (line - top) * width as isize - left);
             let tail = V::mask(area - (count - 1) * V::LANES);
-            Some(Flat { masks, offsets, count, tail })
+            Some(Flat { masks, lines, count, tail })
         }
     }
 
@@ -92,8 +89,13 @@ impl<V: Vector> Flat<V> {
         // SAFETY: what the masks have is in the image.
         unsafe {
             let mut window = [[V::zero(); 3]; 3];
-            for (tap, elements) in window.as_flattened_mut().iter_mut().enumerate() {
-                *elements = V::load_masked(from.wrapping_offset(self.offsets[tap]), self.masks[number][tap]);
+            for ((line, elements), masks) in
+                window.iter_mut().enumerate().zip(self.masks[number].as_chunks::<3>().0)
+            {
+                let from = from.wrapping_offset(self.lines[line]);
+                for (tap, elements) in elements.iter_mut().enumerate() {
+                    *elements = V::load_masked(from.wrapping_add(tap), masks[tap]);
+                }
             }
             window
         }
