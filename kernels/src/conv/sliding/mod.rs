@@ -222,8 +222,9 @@ impl<T> Lines<T> {
     }
 }
 
-/// What is done with the elements that the lanes of a row read; a closure that is always inlined.
+/// What is done with the elements that the lanes of a row read, row after row; a closure that is always inlined.
 trait Task<V: Vector> {
+    /// Takes the next row: for each line of the kernel, what is read through its three columns.
     unsafe fn run(&mut self, window: [&[V; 3]; 3]);
 }
 
