@@ -98,13 +98,8 @@ unsafe fn finished<T: Element>(
         position => unsafe { (*environment.offset(position as isize)).cast_const().cast::<T>() },
     };
     let bound = |index: usize| T::rounded(f64::from_bits(word(index) as u64));
-    let [minus, plus] = [numbers(0), numbers(1)];
-    let subtracts = plus.is_null();
-    let shift = if subtracts { minus } else { plus };
-    let finish = Finish { shift, subtracts, low: bound(2), high: bound(3) };
-    // Earlier code says also what is both; such is left to the function.
-    let finish = (minus.is_null() || plus.is_null()).then_some(finish);
-    function.map(|function| Epilogue { function, environment, finish })
+    let finish = Finish { minus: numbers(0), plus: numbers(1), low: bound(2), high: bound(3) };
+    function.map(|function| Epilogue { function, environment, finish: Some(finish) })
 }
 
 /// # Safety

@@ -11,7 +11,7 @@ pub(super) struct Finish {
     pub target: BufferId,
     /// The buffer of a number for each row.
     pub minus: Option<BufferId>,
-    /// As `minus`; at most one of the two.
+    /// As `minus`.
     pub plus: Option<BufferId>,
     /// The least result.
     pub low: f64,
@@ -61,7 +61,7 @@ impl Finish {
                         _ => return None,
                     };
                     finish.plus = Some(reading.row_number(other, row, *buffer)?);
-                    (1, *reg)
+                    (2, *reg)
                 }
                 ScalarOp::Compare(op) if args[0] == current => {
                     let bound = reading.constant(args[1])?;
@@ -74,11 +74,11 @@ impl Finish {
                     match op {
                         CompareOp::Le => {
                             finish.low = bound;
-                            (2, *chosen)
+                            (3, *chosen)
                         }
                         CompareOp::Ge => {
                             finish.high = bound;
-                            (3, *chosen)
+                            (4, *chosen)
                         }
                         CompareOp::Eq | CompareOp::Ne | CompareOp::Lt | CompareOp::Gt => return None,
                     }
@@ -159,11 +159,11 @@ mod tests {
 
     #[test]
     fn shifts_and_bounds_are_found() {
-        let steps = "r5: f32 = sub r0, r1\n r6: bool = le r5, r3\n r7: f32 = select r6, r3, r5\n store b0[8*i1 + i2] = r7";
+        let steps = "r4: f32 = sub r0, r1\n r5: f32 = add r4, r2\n r6: bool = le r5, r3\n r7: f32 = select r6, r3, r5\n store b0[8*i1 + i2] = r7";
         let finish = of(BUFFERS, SHIFTS, steps).expect("it is plain");
-        assert_eq!((finish.minus, finish.plus), (Some(BufferId(1)), None));
+        assert_eq!((finish.minus, finish.plus), (Some(BufferId(1)), Some(BufferId(2))));
         assert_eq!((finish.low, finish.high), (0.0, f64::INFINITY));
-        assert_eq!(finish.words(), [1, -1, 0, f64::INFINITY.to_bits() as i64]);
+        assert_eq!(finish.words(), [1, 2, 0, f64::INFINITY.to_bits() as i64]);
         let steps = "r4: f32 = add r2, r0\n store b0[8*i1 + i2] = r4";
         let finish = of(BUFFERS, SHIFTS, steps).expect("it is plain");
         assert_eq!((finish.minus, finish.plus), (None, Some(BufferId(2))));
@@ -215,8 +215,7 @@ mod tests {
             "r4: bool = lt r0, r3\n r5: f32 = select r4, r3, r0\n store b0[8*i1 + i2] = r5",
             "r4: bool = le r0, r3\n r5: f32 = select r4, r0, r3\n store b0[8*i1 + i2] = r5",
             "r4: f32 = sub r1, r0\n store b0[8*i1 + i2] = r4",
-            // Two shifts, and a zero for the upper bound.
-            "r4: f32 = sub r0, r1\n r5: f32 = add r4, r2\n store b0[8*i1 + i2] = r5",
+            // A zero for the upper bound.
             "r4: bool = ge r0, r3\n r5: f32 = select r4, r3, r0\n store b0[8*i1 + i2] = r5",
             // Something else, or nothing at all.
             "r4: f32 = tanh r0\n store b0[8*i1 + i2] = r4",

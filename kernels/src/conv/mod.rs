@@ -27,6 +27,7 @@ use turned::Turned;
 use weights::Weights;
 use winograd::{Gradient, GradientJob, Problem, Winograd};
 
+use crate::gemm::block::TAIL_K;
 use crate::{Element, Epilogue, Team, Tier};
 
 /// One of the three products of a convolution.
@@ -275,6 +276,27 @@ impl Conv {
                 }
             }
         }
+    }
+
+    /// Whether each channel of the result has the same bits whatever other channels are computed with it: whether this may
+    /// be done by several convolutions, of some of the channels each; more than one if the channels are single.
+    pub fn has_separate_channels(&self, form: ConvForm) -> bool {
+        // Longer sums are divided, and some made as dot products, where there are many rows.
+        let is_short = self.in_channels < TAIL_K[0];
+        match form {
+            ConvForm::Forward => self.is_depthwise() || is_short && self.is_pointwise(),
+            ConvForm::InputGradient => self.is_depthwise(),
+            ConvForm::WeightGradient => false,
+        }
+    }
+
+    /// Whether each place of the output is a product of weights with that place of the input.
+    fn is_pointwise(&self) -> bool {
+        self.groups == 1
+            && self.kernel == [1; 3]
+            && self.stride == [1; 3]
+            && self.pad_low == [0; 3]
+            && self.input == self.output
     }
 
     /// Whether every group has one channel on each side.

@@ -24,7 +24,7 @@ const BLOCK_ROWS: usize = 64;
 /// A last panel of at most so many columns is computed as dot products if these are long.
 const TAIL_COLUMNS: usize = 4;
 /// The shortest dot products, of one column and of more, that are faster than a tile with idle lanes.
-const TAIL_K: [usize; 2] = [96, 256];
+pub const TAIL_K: [usize; 2] = [96, 256];
 /// Elements in a row of the widest tile of any tier, in bytes.
 const PANEL_BYTES: usize = 3 * 64;
 

@@ -3,14 +3,14 @@
 use crate::Element;
 use crate::simd::Vector;
 
-/// `y = x + shift[row]` or `x - shift[row]`, then `low` where `y <= low`, then `high` where that is `>= high`: each step
+/// `y = (x - minus[row]) + plus[row]`, then `low` where `y <= low`, then `high` where that is `>= high`: each step
 /// rounds as the operation by itself does, NaN passes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Finish<T> {
     /// If not null, a number for each row.
-    pub shift: *const T,
-    /// Whether the shift is subtracted.
-    pub subtracts: bool,
+    pub minus: *const T,
+    /// If not null, a number for each row.
+    pub plus: *const T,
     /// The least result, not -0; minus infinity if there is none.
     pub low: T,
     /// The greatest result, not a zero; infinity if there is none.
@@ -21,8 +21,8 @@ impl<T: Element> Finish<T> {
     /// The same for the rows from this one on.
     #[inline(always)]
     pub fn from_row(&self, row: usize) -> Finish<T> {
-        let shift = if self.shift.is_null() { self.shift } else { self.shift.wrapping_add(row) };
-        Finish { shift, ..*self }
+        let later = |start: *const T| if start.is_null() { start } else { start.wrapping_add(row) };
+        Finish { minus: later(self.minus), plus: later(self.plus), ..*self }
     }
 
     /// Whether `low` or `high` is a bound.
@@ -31,22 +31,21 @@ impl<T: Element> Finish<T> {
         self.low != T::INFINITY.negated() || self.high != T::INFINITY
     }
 
-    /// What is added to a row before the bounds, if those are to be applied.
+    /// What is subtracted from and added to a row before the bounds, if those are to be applied: numbers that change nothing
+    /// where there is nothing to do.
     ///
     /// # Safety
     /// The row must be within the numbers; and the processor must have the vector's instruction set.
     #[inline(always)]
-    pub unsafe fn shift<V: Vector<Item = T>>(&self, row: usize, bounded: bool) -> V {
+    pub unsafe fn shifts<V: Vector<Item = T>>(&self, row: usize, bounded: bool) -> [V; 2] {
         // SAFETY: the caller's promise.
         unsafe {
-            let shift = match self.subtracts {
-                // -0 changes no number that it is added to.
-                _ if self.shift.is_null() => T::ZERO.negated(),
-                false => *self.shift.add(row),
-                true => (*self.shift.add(row)).negated(),
-            };
-            // No sum with a shift that is not -0 is -0, which the bound 0 would let pass.
-            V::splat(if bounded && self.low == T::ZERO { shift.plus(T::ZERO) } else { shift })
+            // 0 changes no number that it is subtracted from, -0 none that it is added to.
+            let minus = if self.minus.is_null() { T::ZERO } else { *self.minus.add(row) };
+            let plus = if self.plus.is_null() { T::ZERO.negated() } else { *self.plus.add(row) };
+            // No sum with what is not -0 is -0, which the bound 0 would let pass.
+            let plus = if bounded && self.low == T::ZERO { plus.plus(T::ZERO) } else { plus };
+            [V::splat(minus), V::splat(plus)]
         }
     }
 
@@ -59,6 +58,16 @@ impl<T: Element> Finish<T> {
         // SAFETY: the caller's promise.
         unsafe { [V::splat(self.low), V::splat(self.high)] }
     }
+}
+
+/// Applies the shifts of a row.
+///
+/// # Safety
+/// The processor must have the vector's instruction set.
+#[inline(always)]
+pub unsafe fn shifted<V: Vector>(x: V, [minus, plus]: [V; 2]) -> V {
+    // SAFETY: the caller's promise.
+    unsafe { x.subtract(minus).add(plus) }
 }
 
 /// Applies the bounds.

@@ -1,6 +1,6 @@
 //! The innermost kernel of a matrix product: a tile of C in registers.
 
-use super::finish::{Finish, bounded};
+use super::finish::{Finish, bounded, shifted};
 use crate::Element;
 use crate::simd::Vector;
 use std::hint::black_box;
@@ -194,9 +194,9 @@ unsafe fn store<
         };
         for (i, row) in sums.iter().enumerate() {
             let c = tile.c.add(i * tile.c_row);
-            let shift = match &tile.finish {
-                Some(finish) if FINISH => finish.shift::<V>(i, BOUNDED),
-                _ => V::zero(),
+            let shifts = match &tile.finish {
+                Some(finish) if FINISH => finish.shifts::<V>(i, BOUNDED),
+                _ => [V::zero(); 2],
             };
             for (j, &sum) in row.iter().enumerate() {
                 let c = c.add(j * V::LANES);
@@ -206,7 +206,7 @@ unsafe fn store<
                     sum = sum.add(if part { V::load_masked(c, mask) } else { V::load(c) });
                 }
                 if FINISH {
-                    sum = sum.add(shift);
+                    sum = shifted(sum, shifts);
                 }
                 if BOUNDED {
                     sum = bounded(sum, bounds);

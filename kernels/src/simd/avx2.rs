@@ -38,7 +38,7 @@ static WORDS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 
 
 macro_rules! vector {
     ($name:ident, $item:ty, $lanes:literal, $zero:ident, $splat:ident, $load:ident, $store:ident,
-     $maskload:ident, $maskstore:ident, $fma:ident, $mul:ident, $add:ident, $max:ident, $min:ident, $blend:ident, $cast:ident,
+     $maskload:ident, $maskstore:ident, $fma:ident, $mul:ident, $add:ident, $sub:ident, $max:ident, $min:ident, $blend:ident, $cast:ident,
      $sum:ident, $even:ident, $odd:ident, $interleaved:ident, $preceded:ident, $followed:ident) => {
         impl Vector for $name {
             type Item = $item;
@@ -95,6 +95,10 @@ macro_rules! vector {
             #[inline(always)]
             unsafe fn add(self, other: Self) -> Self {
                 unsafe { $name($add(self.0, other.0)) }
+            }
+            #[inline(always)]
+            unsafe fn subtract(self, other: Self) -> Self {
+                unsafe { $name($sub(self.0, other.0)) }
             }
             #[inline(always)]
             unsafe fn at_least(self, bound: Self) -> Self {
@@ -160,6 +164,7 @@ vector!(
     _mm256_fmadd_ps,
     _mm256_mul_ps,
     _mm256_add_ps,
+    _mm256_sub_ps,
     _mm256_max_ps,
     _mm256_min_ps,
     _mm256_blendv_ps,
@@ -184,6 +189,7 @@ vector!(
     _mm256_fmadd_pd,
     _mm256_mul_pd,
     _mm256_add_pd,
+    _mm256_sub_pd,
     _mm256_max_pd,
     _mm256_min_pd,
     _mm256_blendv_pd,

@@ -35,7 +35,7 @@ macro_rules! row {
 
 macro_rules! vector {
     ($name:ident, $item:ty, $lanes:literal, $mask:ty, $zero:ident, $splat:ident, $load:ident, $store:ident,
-     $maskz_load:ident, $mask_store:ident, $fma:ident, $mul:ident, $add:ident, $max:ident, $min:ident, $blend:ident,
+     $maskz_load:ident, $mask_store:ident, $fma:ident, $mul:ident, $add:ident, $sub:ident, $max:ident, $min:ident, $blend:ident,
      $sum:ident, $even:expr, $odd:ident, $interleaved:ident, $preceded:ident, $followed:ident) => {
         impl Vector for $name {
             type Item = $item;
@@ -93,6 +93,10 @@ macro_rules! vector {
             #[inline(always)]
             unsafe fn add(self, other: Self) -> Self {
                 unsafe { $name($add(self.0, other.0)) }
+            }
+            #[inline(always)]
+            unsafe fn subtract(self, other: Self) -> Self {
+                unsafe { $name($sub(self.0, other.0)) }
             }
             #[inline(always)]
             unsafe fn at_least(self, bound: Self) -> Self {
@@ -158,6 +162,7 @@ vector!(
     _mm512_fmadd_ps,
     _mm512_mul_ps,
     _mm512_add_ps,
+    _mm512_sub_ps,
     _mm512_max_ps,
     _mm512_min_ps,
     _mm512_mask_blend_ps,
@@ -182,6 +187,7 @@ vector!(
     _mm512_fmadd_pd,
     _mm512_mul_pd,
     _mm512_add_pd,
+    _mm512_sub_pd,
     _mm512_max_pd,
     _mm512_min_pd,
     _mm512_mask_blend_pd,

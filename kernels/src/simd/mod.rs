@@ -42,6 +42,7 @@ pub trait Vector: Copy + 'static {
     /// `self * factor + addend`, fused where the instruction set can.
     unsafe fn multiply_add(self, factor: Self, addend: Self) -> Self;
     unsafe fn add(self, other: Self) -> Self;
+    unsafe fn subtract(self, other: Self) -> Self;
     /// `bound` where a lane is less than that; NaN stays.
     unsafe fn at_least(self, bound: Self) -> Self;
     /// `bound` where a lane is greater than that; NaN stays.

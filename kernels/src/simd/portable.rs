@@ -94,6 +94,10 @@ macro_rules! vector {
                 Array(std::array::from_fn(|lane| self.0[lane] + other.0[lane]))
             }
             #[inline(always)]
+            unsafe fn subtract(self, other: Self) -> Self {
+                Array(std::array::from_fn(|lane| self.0[lane] - other.0[lane]))
+            }
+            #[inline(always)]
             unsafe fn at_least(self, bound: Self) -> Self {
                 Array(std::array::from_fn(|lane| {
                     if bound.0[lane] > self.0[lane] { bound.0[lane] } else { self.0[lane] }

@@ -48,19 +48,7 @@ fn channel_axis(site: &Site, value: Value) -> Option<usize> {
 
 /// Whether a value is a constant that can be computed anew.
 fn is_weight(site: &Site, value: Value) -> bool {
-    site.builder.ty(value).bytes() <= LARGE && is_constant(site, value)
-}
-
-/// Whether a value is a constant, or will be when what rules like these made of constants is folded.
-fn is_constant(site: &Site, value: Value) -> bool {
-    let node = site.builder.node(value);
-    match node.op {
-        Op::Constant(_) => true,
-        Op::Binary(_) | Op::Broadcast { .. } => {
-            node.operands.iter().all(|&operand| is_constant(site, operand))
-        }
-        _ => false,
-    }
+    matches!(&site.builder.node(value).op, Op::Constant(literal) if literal.ty().bytes() <= LARGE)
 }
 
 /// A constant that differs along this axis at most, as a vector.
@@ -71,7 +59,7 @@ fn by_channel<'b>(site: &Site<'b>, value: Value, axis: usize) -> Option<Expr<'b>
     }
     let node = site.builder.node(value);
     let Op::Broadcast { dims, .. } = &node.op else { return None };
-    let constant = is_constant(site, node.operands[0]);
+    let constant = matches!(site.builder.node(node.operands[0]).op, Op::Constant(_));
     (constant && dims[..] == [axis]).then(|| site.expr(node.operands[0]))
 }
 

@@ -23,18 +23,15 @@ impl Share {
     fn new(conv: &Conv, form: ConvForm, parts: usize) -> Option<Share> {
         let volume = |lengths: [usize; 3]| lengths.iter().product::<usize>();
         let [input, output] = [conv.input, conv.output].map(volume);
-        if conv.batch != 1 || conv.packed {
+        if conv.batch != 1 || conv.packed || !conv.has_separate_channels(form) {
             return None;
         }
-        if is_pointwise(conv, form) {
+        if conv.groups == 1 {
             let rows = exact(conv.out_channels, parts).filter(|rows| rows.is_multiple_of(ROWS))?;
             let strides = [0, rows * conv.in_channels, rows * output];
             return Some(Share { conv: Conv { out_channels: rows, ..*conv }, strides, rows });
         }
-        if [conv.in_channels, conv.out_channels] != [conv.groups; 2] {
-            return None;
-        }
-        // A single group would be computed in another way.
+        // A single channel would be computed in another way.
         let rows = exact(conv.groups, parts).filter(|&rows| rows > 1)?;
         let [first, result] = match form {
             ConvForm::Forward => [input, output],
@@ -51,22 +48,12 @@ fn exact(count: usize, parts: usize) -> Option<usize> {
     count.is_multiple_of(parts).then_some(count / parts)
 }
 
-/// Whether each place of the result is a product of weights with that place of the source.
-fn is_pointwise(conv: &Conv, form: ConvForm) -> bool {
-    form == ConvForm::Forward
-        && conv.groups == 1
-        && conv.kernel == [1; 3]
-        && conv.stride == [1; 3]
-        && conv.pad_low == [0; 3]
-        && conv.input == conv.output
-}
-
 /// Channels of the result, and bytes of the source and of the result, of a convolution that parts can begin with.
 pub(super) fn first(step: &Step) -> Option<(usize, usize, usize)> {
     let Step::Conv { conv, form, double, .. } = step else { return None };
     let size = if *double { 8 } else { 4 };
     let bytes = |channels: usize| channels * conv.output.iter().product::<usize>() * size;
-    let fits = conv.batch == 1 && is_pointwise(conv, *form) && !conv.packed;
+    let fits = conv.groups == 1 && Share::new(conv, *form, 1).is_some();
     fits.then(|| (conv.out_channels, bytes(conv.in_channels), bytes(conv.out_channels)))
 }
 

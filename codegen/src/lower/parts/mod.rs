@@ -1,10 +1,10 @@
 //! Finds steps between which lies much memory that nobody else needs, and runs them part by part: attention by heads,
 //! or by rows of a head, so that its scores are made, used and forgotten while they are near.
 //!
-//! A batch of products begins it, or a convolution that makes channels of single places. Later steps join that read what was written so far, or are products of as many, can be
-//! moved to where it began, and fall into the same parts: of what the steps write, part `p` of the bytes belongs to part
-//! `p`, and what is done for a part reads and writes of such memory only what belongs to it. Memory that no other step
-//! touches is then needed for one part only (for each thread).
+//! A batch of products begins it, or a pointwise convolution. Later steps join that read what was written so far, or are
+//! products of as many, can be moved to where it began, and fall into the same parts: of what the steps write, part `p` of
+//! the bytes belongs to part `p`, and what is done for a part reads and writes of such memory only what belongs to it.
+//! Memory that no other step touches is then needed for one part only (for each thread).
 
 mod again;
 mod convolution;

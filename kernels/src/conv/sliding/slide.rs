@@ -1,7 +1,7 @@
 //! The weighted sums of all windows.
 
 use super::{Ahead, Channels, Columns, EPILOGUE_ELEMENTS, Flat, Problem, Task, block};
-use crate::gemm::finish::bounded;
+use crate::gemm::finish::{bounded, shifted};
 use crate::simd::Vector;
 use crate::{ConvForm, Element};
 
@@ -131,16 +131,17 @@ impl<T: Element> Channels<'_, T> {
                 }
             }
             // Where nothing is to be done: what changes nothing.
-            let mut shift = V::splat(T::ZERO.negated());
+            let mut shifts = [V::zero(), V::splat(T::ZERO.negated())];
             let mut bounds = [V::splat(T::INFINITY.negated()), V::splat(T::INFINITY)];
             if let Some(finish) = self.job.epilogue.as_ref().and_then(|epilogue| epilogue.finish.as_ref()) {
-                shift = finish.shift(first, finish.is_bounded());
+                shifts = finish.shifts(first, finish.is_bounded());
                 if PAIR {
-                    shift = shift.blend(finish.shift(second, finish.is_bounded()), upper);
+                    let [minus, plus] = finish.shifts::<V>(second, finish.is_bounded());
+                    shifts = [shifts[0].blend(minus, upper), shifts[1].blend(plus, upper)];
                 }
                 bounds = finish.bounds();
             }
-            Numbers { weights, shift, bounds }
+            Numbers { weights, shifts, bounds }
         }
     }
 
@@ -161,8 +162,8 @@ impl<T: Element> Channels<'_, T> {
 /// What the sums of a channel are made with.
 struct Numbers<V> {
     weights: [[V; 3]; 3],
-    /// What is added to the sums, and their bounds.
-    shift: V,
+    /// What is subtracted from the sums and added to them, and their bounds.
+    shifts: [V; 2],
     bounds: [V; 2],
 }
 
@@ -178,7 +179,7 @@ impl<V: Vector> Numbers<V> {
                 let products = line[0].multiply(weights[0]);
                 *sum = weights[2].multiply_add(line[2], weights[1].multiply_add(line[1], products));
             }
-            bounded(sums[0].add(sums[1]).add(sums[2]).add(self.shift), self.bounds)
+            bounded(shifted(sums[0].add(sums[1]).add(sums[2]), self.shifts), self.bounds)
         }
     }
 }

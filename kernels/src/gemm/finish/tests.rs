@@ -1,4 +1,4 @@
-use super::{Finish, bounded};
+use super::{Finish, bounded, shifted};
 use crate::simd::{Kernel, Lanes, Vector};
 use crate::testing::Numbers;
 use crate::{Conv, ConvForm, Epilogue, Gemm, Team, Tier};
@@ -6,12 +6,9 @@ use std::marker::PhantomData;
 
 /// What a finish says, element by element.
 fn plain<T: Numbers>(finish: &Finish<T>, row: usize, x: T) -> T {
-    let shift = || unsafe { *finish.shift.add(row) };
-    let shifted = match finish.subtracts {
-        _ if finish.shift.is_null() => x,
-        false => x.plus(shift()),
-        true => x.plus(shift().negated()),
-    };
+    let number = |start: *const T| if start.is_null() { None } else { Some(unsafe { *start.add(row) }) };
+    let shifted = number(finish.minus).map_or(x, |minus| x.plus(minus.negated()));
+    let shifted = number(finish.plus).map_or(shifted, |plus| shifted.plus(plus));
     let raised = if shifted.to_f64() <= finish.low.to_f64() { finish.low } else { shifted };
     if raised.to_f64() >= finish.high.to_f64() { finish.high } else { raised }
 }
@@ -37,24 +34,20 @@ unsafe extern "C" fn apply<T: Numbers>(
 
 /// Runs a product with the function and with registers allowed: the same bits.
 fn same<T: Numbers>(rows: usize, what: &str, run: impl Fn(Epilogue<T>) -> Vec<T>) {
-    let shifts = T::sequence(rows, 5);
+    let (minus, plus) = (T::sequence(rows, 5), T::sequence(rows, 6));
     let infinity = T::INFINITY;
     let bounds = [(infinity.negated(), infinity), (T::ZERO, infinity), (T::ZERO, T::rounded(0.5))];
     for (number, (low, high)) in bounds.into_iter().enumerate() {
-        for (shift, subtracts) in
-            [(std::ptr::null(), false), (shifts.as_ptr(), false), (shifts.as_ptr(), true)]
-        {
-            let finish = Finish { shift, subtracts, low, high };
+        for shifts in 0..4 {
+            let pick = |bit: usize, numbers: &Vec<T>| {
+                if shifts & bit == 0 { std::ptr::null() } else { numbers.as_ptr() }
+            };
+            let finish = Finish { minus: pick(1, &minus), plus: pick(2, &plus), low, high };
             let environment = (&raw const finish).cast();
             let epilogue = Epilogue { function: apply::<T>, environment, finish: None };
             let (called, own) = (run(epilogue), run(Epilogue { finish: Some(finish), ..epilogue }));
             let bits = |v: &[T]| v.iter().map(|x| x.to_f64().to_bits()).collect::<Vec<_>>();
-            assert_eq!(
-                bits(&called),
-                bits(&own),
-                "{what} bounds {number} subtracts {subtracts} {}",
-                !shift.is_null()
-            );
+            assert_eq!(bits(&called), bits(&own), "{what} bounds {number} shifts {shifts}");
         }
     }
 }
@@ -184,7 +177,7 @@ fn the_function_is_not_called_where_registers_do() {
             packed: false,
         };
         let mut called = false;
-        let finish = Finish { shift: std::ptr::null(), subtracts: false, low: 0.0, high: 1.0 };
+        let finish = Finish { minus: std::ptr::null(), plus: std::ptr::null(), low: 0.0, high: 1.0 };
         let environment = (&raw mut called).cast();
         let epilogue = Epilogue { function: never::<f32>, environment, finish: Some(finish) };
         let x = f32::sequence(batch * in_channels * size * size, 1);
@@ -222,11 +215,11 @@ impl<T: Numbers> Kernel<T> for Special<T> {
         let nan = infinity.plus(infinity.negated());
         let numbers = [zero, zero.negated(), one, one.negated(), infinity, infinity.negated(), nan];
         let numbers: Vec<T> = numbers.into_iter().cycle().take(V::LANES.next_multiple_of(7)).collect();
-        let finish = Finish { shift: std::ptr::null(), subtracts: false, low: zero, high: one };
+        let finish = Finish { minus: std::ptr::null(), plus: std::ptr::null(), low: zero, high: one };
         for lanes in numbers.windows(V::LANES) {
             let mut result = vec![zero; V::LANES];
             unsafe {
-                let x = V::load(lanes.as_ptr()).add(finish.shift::<V>(0, true));
+                let x = shifted(V::load(lanes.as_ptr()), finish.shifts::<V>(0, true));
                 bounded(x, finish.bounds::<V>()).store(result.as_mut_ptr());
             }
             for (&x, y) in lanes.iter().zip(result) {
@@ -235,7 +228,7 @@ impl<T: Numbers> Kernel<T> for Special<T> {
             }
             let mut unchanged = vec![zero; V::LANES];
             unsafe {
-                V::load(lanes.as_ptr()).add(finish.shift::<V>(0, false)).store(unchanged.as_mut_ptr());
+                shifted(V::load(lanes.as_ptr()), finish.shifts::<V>(0, false)).store(unchanged.as_mut_ptr());
             }
             for (&x, y) in lanes.iter().zip(unchanged) {
                 let (x, y) = (x.to_f64(), y.to_f64());
