@@ -2,9 +2,8 @@
 
 mod common;
 
-use common::{check_with, inputs};
-use gradc_codegen::program::{Program, Step};
-use gradc_codegen::{CompileOptions, lower};
+use common::{check_with, inputs, parts, program};
+use gradc_codegen::CompileOptions;
 use gradc_ir::{Graph, parse};
 
 /// A pointwise convolution with `first` done to its result, then one of single channels.
@@ -36,19 +35,6 @@ const SHIFT: &str = "%t: D[1,C,S,S] = add %c, %s\n return %t";
 const BOUND: &str = "%t: D[1,C,S,S] = sub %c, %s\n %l: bool[1,C,S,S] = le %t, %q\n %u: D[1,C,S,S] = select %l, %q, %t\n return %u";
 /// No kernel of a product does this itself.
 const CALLED: &str = "%t: D[1,C,S,S] = add %c, %s\n %u: D[1,C,S,S] = sigmoid %t\n %v: D[1,C,S,S] = mul %t, %u\n %z: D[1,C,S,S] = add %v, %p3\n return %z";
-
-fn program(graph: &Graph, threads: usize) -> Program {
-    lower(graph, threads).unwrap_or_else(|error| panic!("{error}\n{graph}"))
-}
-
-/// The numbers of parts of the steps that run so, and of the steps in them.
-fn parts(program: &Program) -> Vec<(usize, usize)> {
-    let of = |step: &Step| match step {
-        Step::Parts { parts, body, .. } => Some((*parts, body.len())),
-        _ => None,
-    };
-    program.steps.iter().filter_map(of).collect()
-}
 
 /// Runs in so many parts with one thread, has the meaning of the graph, and the same bits with any number of threads.
 fn holds(graph: &Graph, expected: &[(usize, usize)]) {

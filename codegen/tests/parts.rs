@@ -2,9 +2,8 @@
 
 mod common;
 
-use common::{check_with, graph, inputs};
-use gradc_codegen::program::{Program, Step};
-use gradc_codegen::{CompileOptions, lower, lower_within};
+use common::{check_with, graph, inputs, parts, program};
+use gradc_codegen::{CompileOptions, lower_within};
 use gradc_ir::{DType, DotDims, FusedOp, Graph, Literal, Op, Shape, parse};
 use std::sync::Arc;
 
@@ -58,19 +57,6 @@ const BACKWARD: &str = "graph @backward(%q: QUERY, %k: KEY, %v: KEY, %p: SCORE, 
 
 fn run(graph: &Graph, inputs: &[Literal], threads: usize, team: usize) -> Vec<Vec<u8>> {
     common::run(graph, inputs, &CompileOptions { threads, profile: false, arena_limit: None }, team)
-}
-
-fn program(graph: &Graph, threads: usize) -> Program {
-    lower(graph, threads).unwrap_or_else(|error| panic!("{error}\n{graph}"))
-}
-
-/// The numbers of parts of the steps that run so, and of the steps in them.
-fn parts(program: &Program) -> Vec<(usize, usize)> {
-    let of = |step: &Step| match step {
-        Step::Parts { parts, body, .. } => Some((*parts, body.len())),
-        _ => None,
-    };
-    program.steps.iter().filter_map(of).collect()
 }
 
 /// Runs part by part with one thread, has the meaning of the graph, and the same bits with any number of threads.

@@ -1,6 +1,7 @@
 //! Compiled code against the interpreter, for the tests of this folder.
 
-use gradc_codegen::{Aligned, CompileOptions, compile, compile_with};
+use gradc_codegen::program::{Program, Step};
+use gradc_codegen::{Aligned, CompileOptions, compile, compile_with, lower};
 use gradc_ir::{Builder, DType, Graph, Literal, Shape, TensorType, Value, eval};
 use gradc_kernels::Team;
 use std::sync::Arc;
@@ -49,6 +50,22 @@ pub fn run(graph: &Graph, inputs: &[Literal], options: &CompileOptions, team: us
         .run(&mut workspace, own.iter().map(Aligned::as_slice), outputs.iter_mut().map(Aligned::as_mut_slice))
         .unwrap_or_else(|error| panic!("{error}\n{graph}"));
     outputs.iter().map(|output| output.as_slice().to_vec()).collect()
+}
+
+/// What a graph is lowered to, for so many threads.
+#[allow(dead_code, reason = "not every test looks at programs")]
+pub fn program(graph: &Graph, threads: usize) -> Program {
+    lower(graph, threads).unwrap_or_else(|error| panic!("{error}\n{graph}"))
+}
+
+/// The numbers of parts of the steps that run so, and of the steps in them.
+#[allow(dead_code, reason = "not every test looks at programs")]
+pub fn parts(program: &Program) -> Vec<(usize, usize)> {
+    let of = |step: &Step| match step {
+        Step::Parts { parts, body, .. } => Some((*parts, body.len())),
+        _ => None,
+    };
+    program.steps.iter().filter_map(of).collect()
 }
 
 fn compare(position: usize, got: &Literal, expected: &Literal, graph: &Graph) {

@@ -33,13 +33,7 @@ impl<T: Element> Channels<'_, T> {
                     }
                     for begin in (0..height).step_by(rows) {
                         let end = (begin + rows).min(height);
-                        let lines = end - begin;
-                        let mut ahead = Ahead::new(
-                            image.wrapping_add(begin * S * source[1]),
-                            lines * S * source[1],
-                            cotangent.wrapping_add(begin * width),
-                            lines * width,
-                        );
+                        let mut ahead = Ahead::after::<S>(problem, begin..end, image, cotangent);
                         let mut others;
                         let mut columns = &first;
                         loop {

@@ -174,6 +174,19 @@ struct Ahead<T> {
 const LEAST_AHEAD: usize = 4096;
 
 impl<T> Ahead<T> {
+    /// What follows some rows of a channel.
+    #[inline(always)]
+    fn after<const S: usize>(
+        problem: &Problem,
+        rows: Range<usize>,
+        image: *const T,
+        other: *const T,
+    ) -> Ahead<T> {
+        let [line, width] = [S * problem.source[1], problem.other[1]];
+        let [image, other] = [image.wrapping_add(rows.start * line), other.wrapping_add(rows.start * width)];
+        Ahead::new(image, rows.len() * line, other, rows.len() * width)
+    }
+
     /// For so many elements of both, which begin here.
     #[inline(always)]
     fn new(source: *const T, of_source: usize, other: *const T, of_other: usize) -> Ahead<T> {
