@@ -226,6 +226,10 @@ mod tests {
         for steps in kept {
             assert_eq!(of(BUFFERS, SHIFTS, steps), None, "{steps}");
         }
+        // A lower bound of -0.
+        let steps = "r4: bool = le r0, r3\n r5: f32 = select r4, r3, r0\n store b0[8*i1 + i2] = r5";
+        assert_eq!(of(BUFFERS, "r3: f32 = const -0.0", steps), None);
+        assert!(of(BUFFERS, "r3: f32 = const 0.0", steps).is_some());
         let steps = "r4: f32 = add r0, r1\n store b0[8*i1 + i2] = r4";
         // A number for each column, one number for all, and a number of another type.
         assert_eq!(of(BUFFERS, "r1: f32 = load b1[0]", steps), None);

@@ -278,8 +278,8 @@ impl Conv {
         }
     }
 
-    /// Whether each channel of the result has the same bits whatever other channels are computed with it: whether this may
-    /// be done by several convolutions, of some of the channels each; more than one if the channels are single.
+    /// Whether each channel of the result has the same bits whatever other channels are computed with it, so that several
+    /// convolutions of some of the channels do the same: of at least two channels each where every group has one.
     pub fn has_separate_channels(&self, form: ConvForm) -> bool {
         // Longer sums are divided, and some made as dot products, where there are many rows.
         let is_short = self.in_channels < TAIL_K[0];

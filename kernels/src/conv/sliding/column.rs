@@ -7,9 +7,9 @@ use crate::simd::Vector;
 /// Vectors whose masks are kept at a time.
 const MOST: usize = 8;
 
-/// Results at some columns of a line, of one channel or, with `PAIR`, of two narrow ones whose windows move by two: the first in the lower half of
-/// the lanes, the second in the upper half. `S` is the stride; `CENTERED` says that the first column of the source is in
-/// the middle of the first window, so that vectors that move by two begin where lines do.
+/// Results at some columns of a line, of one channel or, with `PAIR`, of two narrow ones whose windows move by two: the
+/// first in the lower half of the lanes, the second in the upper half. `S` is the stride; `CENTERED` says that the first
+/// column of the source is in the middle of the first window, so that vectors that move by two begin where lines do.
 #[derive(Clone, Copy)]
 pub struct Column<V: Vector, const S: usize, const CENTERED: bool, const PAIR: bool> {
     /// The first column.
