@@ -227,6 +227,16 @@ pub struct BuildArguments {
     /// Stop after this time, such as --timeout 60s or --timeout 500ms
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Resources")]
     pub timeout: Option<Duration>,
+    /// Use no more of the processor than this: native all, avx2 no AVX-512, baseline what every machine has (slow, and the
+    /// same results on all of them), such as --cpu avx2 [default: native]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "native|avx2|baseline",
+        hide_possible_values = true,
+        help_heading = "Compile"
+    )]
+    pub cpu: Option<Cpu>,
     /// How much is optimized: 0 nothing, 2 as a rule, 3 everything, such as -O0
     #[arg(short = 'O', value_name = "0..3", value_parser = clap::value_parser!(u8).range(0..=3), default_value_t = 2, help_heading = "Compile")]
     pub optimize: u8,
@@ -252,12 +262,33 @@ impl Default for BuildArguments {
             threads: None,
             max_memory: None,
             timeout: None,
+            cpu: None,
             passes_up_to: None,
             optimize: 2,
             no_pass: Vec::new(),
             interpreter: false,
             cache: None,
         }
+    }
+}
+
+/// What may be used of the processor.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cpu {
+    Native,
+    Avx2,
+    Baseline,
+}
+
+impl Cpu {
+    /// Limits what this process uses.
+    pub fn limit(self) -> gradc::Result<()> {
+        match self {
+            Cpu::Native => gradc::Cpu::Native,
+            Cpu::Avx2 => gradc::Cpu::Avx2,
+            Cpu::Baseline => gradc::Cpu::Baseline,
+        }
+        .limit()
     }
 }
 

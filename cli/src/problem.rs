@@ -35,6 +35,9 @@ pub fn load(arguments: &ModelArguments) -> Result<Model> {
 
 /// A compilation of the model for these inputs.
 pub fn prepare<'m>(model: &'m Model, inputs: &Inputs, build: &BuildArguments) -> Result<Compile<'m>> {
+    if let Some(cpu) = build.cpu {
+        cpu.limit()?;
+    }
     let mut compile = Compile::new(model)
         .threads(build.threads.unwrap_or(1))
         .optimization(build.optimize)

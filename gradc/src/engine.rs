@@ -2,7 +2,7 @@
 
 use crate::cache::Cache;
 use crate::goal::LABELS;
-use crate::{Error, Result};
+use crate::{Error, Result, cpu};
 use gradc_codegen::{CodegenError, CompileOptions, Executable, Image, RunError, Workspace};
 use gradc_ir::{EvalError, Graph, Limits, Literal, Op, Origin};
 use gradc_kernels::Team;
@@ -77,6 +77,7 @@ pub(crate) enum Scratch {
 impl Function {
     /// Takes what is made of a graph from the cache, if nobody watches the passes, or compiles it.
     pub fn new(graph: Graph, settings: &Settings, watch: Watch<'_>) -> Result<Function> {
+        cpu::settle();
         let started = Instant::now();
         let nowhere = |_: &Image, _: &Graph, _: usize| {};
         let Some(cache) = settings.cache.as_ref().filter(|_| !settings.interpreter) else {

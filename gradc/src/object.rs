@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 #[derive(Clone, Debug)]
 pub struct ObjectFile {
     /// The object file. It is linked with the static library of the crate `gradc-runtime`, and runs on processors that
-    /// have all instructions of this one.
+    /// have all instructions of this one, or those to which [`Cpu::limit`](crate::Cpu::limit) limited it.
     pub object: Vec<u8>,
     /// The header: the function, what it takes, how much memory it needs.
     pub header: String,

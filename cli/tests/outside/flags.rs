@@ -4,6 +4,7 @@ use crate::folder::{Folder, image_model, picture};
 use crate::support::{I64, Onnx, int};
 use gradc_ir::Literal;
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -267,4 +268,29 @@ fn manual_pages() {
     let page = folder.gradc("man grad").ok();
     assert!(page.contains(".TH gradc-grad 1") && page.contains("nan\\-check"), "{page}");
     folder.gradc("man frob").fails(2, "error[GC0107]: there is no command «frob»", "gradc --help");
+}
+
+#[test]
+fn instructions_are_limited() {
+    let folder = Folder::new();
+    let digits = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("models/digits.onnx");
+    let digits = digits.display().to_string();
+    let assembler = |cpu: &str| {
+        let arguments = ["compile", &digits, "--dim", "N=1", "--emit", "asm", "--cpu", cpu];
+        folder.run(&arguments).ok()
+    };
+    assert!(!assembler("avx2").contains("zmm"));
+    let baseline = assembler("baseline");
+    assert!(["ymm", "zmm", "vaddps", "vmulps", "vfmadd"].iter().all(|wide| !baseline.contains(wide)));
+    let norm = |cpu: &str| {
+        let gradient =
+            ["grad", &digits, "--dim", "N=1", "--input", "image=random:1", "--target", "logits[0,3]"];
+        let found = folder.run(&[&gradient[..], &["--json", "--cpu", cpu]].concat()).json();
+        found["gradients"][0]["l2"].as_f64().unwrap()
+    };
+    let native = norm("native");
+    for cpu in ["avx2", "baseline"] {
+        assert!((norm(cpu) - native).abs() <= 1e-5 * native, "{cpu}");
+    }
+    assert_eq!(folder.run(&["compile", &digits, "--cpu", "pentium"]).code, 2);
 }

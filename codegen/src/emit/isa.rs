@@ -3,6 +3,8 @@
 use cranelift_codegen::isa::{self, OwnedTargetIsa, TargetIsa};
 use cranelift_codegen::settings::{self, Configurable, Flags};
 
+use gradc_kernels::Tier;
+
 use super::EmitError;
 
 /// How code is compiled.
@@ -42,8 +44,13 @@ fn flags(options: IsaOptions) -> Result<Flags, EmitError> {
     Ok(Flags::new(builder))
 }
 
-/// The machine that this program runs on, with all its features.
+/// The machine that this program runs on, with all its features, or those of the [`Tier`] to which it is limited.
 pub fn host_isa(options: IsaOptions) -> Result<OwnedTargetIsa, EmitError> {
+    match Tier::current() {
+        tier if tier == Tier::detect() => {}
+        Tier::Portable => return isa_with_features(options, &X86_64_V2),
+        Tier::Avx2 | Tier::Avx512 => return baseline_isa(options),
+    }
     let builder = cranelift_native::builder().map_err(|error| EmitError::Isa(error.into()))?;
     builder.finish(flags(options)?).map_err(|error| EmitError::Isa(error.to_string()))
 }
@@ -53,6 +60,9 @@ pub fn host_isa(options: IsaOptions) -> Result<OwnedTargetIsa, EmitError> {
 pub fn baseline_isa(options: IsaOptions) -> Result<OwnedTargetIsa, EmitError> {
     isa_with_features(options, &X86_64_V3)
 }
+
+const X86_64_V2: [&str; 6] =
+    ["has_cmpxchg16b", "has_sse3", "has_ssse3", "has_sse41", "has_sse42", "has_popcnt"];
 
 const X86_64_V3: [&str; 12] = [
     "has_cmpxchg16b",

@@ -1,6 +1,7 @@
 //! The library from outside, on small models made here.
 
 mod cache;
+mod cpu;
 mod data;
 mod derivatives;
 mod errors;

@@ -9,8 +9,8 @@ use super::tile::{Ahead, Tile, dots};
 use crate::simd::{Kernel, Vector};
 use crate::{Element, Epilogue};
 
-/// Bytes of a column of B (or of a row of A) that are multiplied before the next panel's turn.
-const K_BYTES: usize = 1536;
+/// Elements of a column of B (or of a row of A) that are multiplied before the next panel's turn.
+const K_BLOCK: usize = 384;
 /// Rows of A that are packed at a time.
 const PACKED_ROWS: usize = 192;
 /// Rows of a tile that are finished before the epilogue sees them.
@@ -21,6 +21,11 @@ const STREAMED_ROWS: usize = 16;
 const LARGE_A: usize = 128 << 10;
 /// Rows of such a block.
 const BLOCK_ROWS: usize = 64;
+/// Where narrow panels are copied, for each block anew, blocks are this large and have so many rows.
+const LARGE_A_OF_NARROW: usize = 512 << 10;
+const BLOCK_ROWS_OF_NARROW: usize = 128;
+/// Bytes of a row of a narrow panel, at most: so many panels read A that it is worth much to have it near.
+const NARROW: usize = 64;
 /// A last panel of at most so many columns is computed as dot products if these are long.
 const TAIL_COLUMNS: usize = 4;
 /// The shortest dot products, of one column and of more, that are faster than a tile with idle lanes.
@@ -39,6 +44,34 @@ pub enum Reading {
     CopiedOnTheWay,
     /// Packed before use.
     Packed,
+}
+
+/// Whether to pack A.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Packing {
+    /// Read in place.
+    Never,
+    /// Where panels are narrow, since the lines of its columns push one another out of the cache.
+    ForNarrowPanels,
+    /// Its elements are adjacent in neither direction.
+    Always,
+}
+
+impl Packing {
+    #[inline(always)]
+    fn applies<V: Vector>(self) -> bool {
+        match self {
+            Packing::Never => false,
+            Packing::ForNarrowPanels => is_narrow::<V>(),
+            Packing::Always => true,
+        }
+    }
+}
+
+/// Whether panels are narrow.
+#[inline(always)]
+fn is_narrow<V: Vector>() -> bool {
+    V::VECTORS * V::LANES * size_of::<V::Item>() <= NARROW
 }
 
 impl Reading {
@@ -63,7 +96,7 @@ pub struct Block<'a, T, P> {
     /// From one column of A to the next.
     pub a_column: isize,
     /// Whether to pack A.
-    pub pack_a: bool,
+    pub pack_a: Packing,
     /// Whether A, rather than B, has to be brought from memory.
     pub a_is_far: bool,
     /// B.
@@ -91,9 +124,9 @@ pub struct Block<'a, T, P> {
 }
 
 /// The elements of scratch memory that a block needs.
-pub fn scratch_elements<T>(rows: usize, k: usize, pack_a: bool, reading: Reading) -> usize {
-    let k = k.min(K_BYTES / size_of::<T>());
-    let a = if pack_a { rows.min(PACKED_ROWS) * k } else { 0 };
+pub fn scratch_elements<T>(rows: usize, k: usize, pack_a: Packing, reading: Reading) -> usize {
+    let k = k.min(K_BLOCK);
+    let a = if pack_a != Packing::Never { rows.min(PACKED_ROWS) * k } else { 0 };
     let b = if reading.is_in_place() { 0 } else { k * (PANEL_BYTES / size_of::<T>()) };
     a.next_multiple_of(64) + b
 }
@@ -168,22 +201,25 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
         let most_k = match self.reading {
             Reading::InPlaceByFew if self.rows.len() <= 2 && self.streams => STREAMED_ROWS,
             Reading::InPlaceByFew if self.rows.len() <= V::ROWS => self.k,
-            Reading::InPlace | Reading::InPlaceByFew => K_BYTES / size_of::<T>(),
-            Reading::CopiedOnTheWay | Reading::Packed => K_BYTES / size_of::<T>(),
+            Reading::InPlace | Reading::InPlaceByFew | Reading::CopiedOnTheWay | Reading::Packed => K_BLOCK,
         };
-        let large = self.rows.len() * self.k.min(most_k) * size_of::<T>() > LARGE_A;
-        let most_rows = if self.pack_a {
-            PACKED_ROWS / V::ROWS * V::ROWS
-        } else if large && self.reading == Reading::InPlace && self.columns.len() > V::VECTORS * V::LANES {
-            BLOCK_ROWS / V::ROWS * V::ROWS
-        } else {
-            self.rows.len().max(1)
+        let bytes = self.rows.len() * self.k.min(most_k) * size_of::<T>();
+        let several = self.columns.len() > V::VECTORS * V::LANES;
+        let pack_a = self.pack_a.applies::<V>();
+        let most_rows = match self.reading {
+            _ if pack_a => PACKED_ROWS,
+            Reading::InPlace if several && bytes > LARGE_A => BLOCK_ROWS,
+            Reading::CopiedOnTheWay if several && is_narrow::<V>() && bytes > LARGE_A_OF_NARROW => {
+                BLOCK_ROWS_OF_NARROW
+            }
+            _ => self.rows.len().next_multiple_of(V::ROWS).max(V::ROWS),
         };
+        let most_rows = most_rows / V::ROWS * V::ROWS;
         for (first, k) in balanced(0..self.k, most_k) {
             for (row, rows) in balanced(self.rows.clone(), most_rows) {
                 // SAFETY: the caller's promise.
                 unsafe {
-                    if self.pack_a {
+                    if pack_a {
                         self.pack_rows::<V>(row, rows, first, k);
                     }
                     self.panels::<V>(row, rows, first, k);
@@ -241,9 +277,9 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
         self.ends_in_dots
             && columns <= TAIL_COLUMNS.min(V::LANES / 4)
             && k >= TAIL_K[usize::from(columns > 1)]
-            && k <= k_most::<T>(k)
+            && k <= K_BLOCK
             && self.a_column == 1
-            && !self.pack_a
+            && !self.pack_a.applies::<V>()
             && self.reading.is_in_place()
             && self.b.offsets().is_none()
     }
@@ -259,7 +295,7 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
         column: usize,
         columns: usize,
     ) {
-        let mut copy = [T::ZERO; TAIL_COLUMNS * K_BYTES / 4];
+        let mut copy = [T::ZERO; TAIL_COLUMNS * K_BLOCK];
         // SAFETY: the caller's promise; B can be read in place.
         unsafe {
             let (b, b_row) = self.b.in_place(first, column).unwrap_unchecked();
@@ -341,10 +377,11 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
         // SAFETY: the caller's promise.
         unsafe {
             let padded = vectors * V::LANES;
+            let pack_a = self.pack_a.applies::<V>();
             let packed = if self.reading.is_in_place() {
                 null_mut()
             } else {
-                let a = if self.pack_a { self.rows.len().min(PACKED_ROWS) * k_most::<T>(self.k) } else { 0 };
+                let a = if pack_a { self.rows.len().min(PACKED_ROWS) * self.k.min(K_BLOCK) } else { 0 };
                 self.scratch.add(a.next_multiple_of(64))
             };
             if self.reading == Reading::Packed {
@@ -355,7 +392,7 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
             let tiles = rows.div_ceil(V::ROWS);
             // The first panel is the first to read A.
             let comes_from_afar =
-                self.a_is_far && column == self.columns.start && self.a_column == 1 && !self.pack_a;
+                self.a_is_far && column == self.columns.start && self.a_column == 1 && !pack_a;
             let own = self.reading.is_in_place();
             let is_last = first + k == self.k;
             let mut tile = Tile {
@@ -385,7 +422,7 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
                     (tile.b, tile.b_row, tile.b_padded) = (packed, padded as isize, true);
                 }
                 tile.b_copy = if copying && tiles > 1 { packed } else { null_mut() };
-                if self.pack_a {
+                if pack_a {
                     tile.a = self.scratch.add((start - row) * k);
                     (tile.a_row, tile.a_column) = (1, height as isize);
                 } else {
@@ -423,8 +460,4 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
             }
         }
     }
-}
-
-fn k_most<T>(k: usize) -> usize {
-    k.min(K_BYTES / size_of::<T>())
 }

@@ -1,7 +1,7 @@
 //! How a product is computed: decided from its shape and strides alone.
 
 use super::Gemm;
-use super::block::{Reading, scratch_elements};
+use super::block::{Packing, Reading, scratch_elements};
 
 /// B is read in place up to this size.
 const IN_PLACE_BYTES: usize = 64 << 10;
@@ -11,6 +11,10 @@ const IN_PLACE_ROWS: usize = 8;
 const DOT_ROWS: usize = 16;
 /// B is streamed by few rows if it is larger than this.
 const STREAMED_BYTES: usize = 768 << 10;
+/// Columns of A at multiples of so many bytes share few places in the second-level cache...
+const CONFLICTING_STRIDE: usize = 2048;
+/// ...too few for so many columns.
+const CONFLICTING_K: usize = 128;
 /// Multiplications worth a thread of their own.
 const CHUNK_WORK: usize = 200_000;
 
@@ -20,7 +24,7 @@ pub enum Method {
     /// Dot products; A, or B, or neither is copied first to be adjacent along k.
     Dots { copy_a: bool, copy_b: bool },
     /// Tiles.
-    Tiles { pack_a: bool, reading: Reading },
+    Tiles { pack_a: Packing, reading: Reading },
 }
 
 /// Method and division of the work.
@@ -69,7 +73,13 @@ impl Plan {
 
 fn method<T>(gemm: &Gemm) -> Method {
     let scattered = gemm.a_strides[1] != 1 && gemm.a_strides[2] != 1;
-    let pack_a = scattered && gemm.m > 1 && gemm.n > 96;
+    let stride = gemm.a_strides[2].unsigned_abs() * size_of::<T>();
+    let conflicts = stride >= CONFLICTING_STRIDE && stride.is_multiple_of(CONFLICTING_STRIDE);
+    let pack_a = match gemm.m > 1 && gemm.n > 96 {
+        true if scattered => Packing::Always,
+        true if gemm.a_strides[1] == 1 && conflicts && gemm.k >= CONFLICTING_K => Packing::ForNarrowPanels,
+        _ => Packing::Never,
+    };
     if gemm.b_packed {
         return Method::Tiles { pack_a, reading: Reading::InPlace };
     }

@@ -63,15 +63,15 @@ impl Kernel<f32> for Chains {
     unsafe fn call<V: Vector<Item = f32>>(self) {
         // SAFETY: the caller's promise: the processor has the vectors.
         unsafe {
-            let (factor, addend) = (V::splat(black_box(0.5)), V::splat(black_box(1.0)));
-            let mut sums = [V::splat(black_box(0.25)); CHAINS];
+            // Vectors from memory: of lanes that are known to be equal, a compiler may make numbers.
+            let (factor, addend) = (black_box(V::splat(0.5)), black_box(V::splat(1.0)));
+            let mut sums = black_box([V::splat(0.25); CHAINS]);
             for _ in 0..self.rounds {
                 for sum in &mut sums {
                     *sum = sum.multiply_add(factor, addend);
                 }
             }
-            let total = sums.into_iter().fold(V::zero(), |total, sum| total.add(sum));
-            black_box(total.sum());
+            black_box(&sums);
         }
     }
 }
