@@ -4,6 +4,7 @@ mod apart;
 mod carries;
 mod cluster;
 mod decisions;
+mod early;
 mod epilogue;
 mod index;
 mod nest;
@@ -57,6 +58,7 @@ pub fn lower_within(
     zeros::spread(&mut program);
     carries::hand_on(&mut program);
     packed::forget_unused(&mut program);
+    early::advance(&mut program);
     apart::mark(&mut program, threads);
     program = within(program, threads, arena_limit);
     program.kernels = program.kernels.into_iter().map(tiles::tile).collect();
