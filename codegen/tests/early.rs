@@ -32,9 +32,7 @@ fn a_weight_is_updated_as_soon_as_its_gradient_can_be() {
     let program = program(&graph, 1);
     let writes = |step: &Step, output: usize| {
         let places = step.places(&program.kernels);
-        let is_output = |memory: gradc_codegen::program::Memory| {
-            matches!(program.pieces[memory.0 as usize].origin, Origins::Output(position) if position == output)
-        };
+        let is_output = |memory: gradc_codegen::program::Memory| matches!(program.pieces[memory.0 as usize].origin, Origins::Output(position) if position == output);
         places.iter().any(|(place, is_written)| *is_written && is_output(place.memory))
     };
     let position = |output: usize| program.steps.iter().position(|step| writes(step, output)).unwrap();

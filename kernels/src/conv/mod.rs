@@ -27,7 +27,7 @@ use turned::Turned;
 use weights::Weights;
 use winograd::{Gradient, GradientJob, Problem, Winograd};
 
-use crate::gemm::block::TAIL_K;
+use crate::gemm::tail::TAIL_K;
 use crate::{Element, Epilogue, Team, Tier};
 
 /// One of the three products of a convolution.

@@ -8,7 +8,7 @@ use super::source::{Fill, Source};
 use crate::element::Shared;
 use crate::gemm::pack::panel;
 use crate::gemm::part_of;
-use crate::simd::{Kernel, Vector};
+use crate::simd::{Kernel, Vector, prefetch};
 use crate::{Element, Epilogue, Team, Tier};
 
 /// Positions that are summed before the next tile's turn.
@@ -49,7 +49,7 @@ impl Layout {
         let taps: usize = conv.kernel.iter().product();
         let count = conv.in_channels / conv.groups * taps;
         let panels = width.div_ceil(PANEL_VECTORS * lanes);
-        if taps == 1 || 4 * outputs < 3 * width || panels > 1 || count < MOST_ROWS {
+        if taps == 1 && count < 2 * outputs || 4 * outputs < 3 * width || panels > 1 || count < MOST_ROWS {
             return None;
         }
         let source = Source::input(conv);
@@ -258,6 +258,8 @@ impl<T: Element> Sums<'_, T> {
         accumulate: bool,
     ) {
         let layout = &self.job.layout;
+        // With one tap every element is read once, by one tile.
+        let is_far = layout.source.in_place.is_some() && self.job.conv.kernel == [1; 3];
         // SAFETY: the caller's promise.
         unsafe {
             let rows = self.job.at::<usize>(layout.rows);
@@ -279,6 +281,7 @@ impl<T: Element> Sums<'_, T> {
                         sums: sums.add(row * layout.width + column),
                         sums_row: layout.width,
                         accumulate,
+                        is_far,
                     };
                     match (height, vectors) {
                         (8, 3) => tile.compute::<V, 8, 3>(),
@@ -323,6 +326,8 @@ struct Tile<'a, T> {
     sums: *mut T,
     sums_row: usize,
     accumulate: bool,
+    /// Whether the data have to be brought from memory.
+    is_far: bool,
 }
 
 impl<T: Element> Tile<'_, T> {
@@ -343,15 +348,23 @@ impl<T: Element> Tile<'_, T> {
             for run in self.runs {
                 let lines: [*const T; R] =
                     std::array::from_fn(|i| self.data.add(run.offset + *self.rows.add(i)));
-                for at in 0..run.length {
-                    let vectors: [V; N] = std::array::from_fn(|j| V::load(packed.add(j * V::LANES)));
-                    for (line, sums) in lines.iter().zip(&mut sums) {
-                        let factor = V::splat(*line.add(at));
-                        for (sum, vector) in sums.iter_mut().zip(vectors) {
-                            *sum = factor.multiply_add(vector, *sum);
-                        }
+                let mut at = 0;
+                while at < run.length {
+                    if self.is_far {
+                        lines.iter().for_each(|line| prefetch(line.wrapping_add(at + POSITIONS).cast()));
                     }
-                    packed = packed.add(self.packed_row);
+                    let until = (at + V::LANES).min(run.length);
+                    for at in at..until {
+                        let vectors: [V; N] = std::array::from_fn(|j| V::load(packed.add(j * V::LANES)));
+                        for (line, sums) in lines.iter().zip(&mut sums) {
+                            let factor = V::splat(*line.add(at));
+                            for (sum, vector) in sums.iter_mut().zip(vectors) {
+                                *sum = factor.multiply_add(vector, *sum);
+                            }
+                        }
+                        packed = packed.add(self.packed_row);
+                    }
+                    at = until;
                 }
             }
             for (i, row) in sums.into_iter().enumerate() {

@@ -5,12 +5,12 @@ use std::ptr::{null, null_mut};
 
 use super::finish::Finish;
 use super::pack::{Panels, panel};
-use super::tile::{Ahead, Tile, dots};
+use super::tile::{Ahead, Tile};
 use crate::simd::{Kernel, Vector};
 use crate::{Element, Epilogue};
 
 /// Elements of a column of B (or of a row of A) that are multiplied before the next panel's turn.
-const K_BLOCK: usize = 384;
+pub(super) const K_BLOCK: usize = 384;
 /// Rows of A that are packed at a time.
 const PACKED_ROWS: usize = 192;
 /// Rows of a tile that are finished before the epilogue sees them.
@@ -26,10 +26,6 @@ const LARGE_A_OF_NARROW: usize = 512 << 10;
 const BLOCK_ROWS_OF_NARROW: usize = 128;
 /// Bytes of a row of a narrow panel, at most: so many panels read A that it is worth much to have it near.
 const NARROW: usize = 64;
-/// A last panel of at most so many columns is computed as dot products if these are long.
-const TAIL_COLUMNS: usize = 4;
-/// The shortest dot products, of one column and of more, that are faster than a tile with idle lanes.
-pub const TAIL_K: [usize; 2] = [96, 256];
 /// Elements in a row of the widest tile of any tier, in bytes.
 const PANEL_BYTES: usize = 3 * 64;
 
@@ -59,7 +55,7 @@ pub enum Packing {
 
 impl Packing {
     #[inline(always)]
-    fn applies<V: Vector>(self) -> bool {
+    pub(super) fn applies<V: Vector>(self) -> bool {
         match self {
             Packing::Never => false,
             Packing::ForNarrowPanels => is_narrow::<V>(),
@@ -76,7 +72,7 @@ fn is_narrow<V: Vector>() -> bool {
 
 impl Reading {
     /// Whether every tile reads B where it is.
-    fn is_in_place(self) -> bool {
+    pub(super) fn is_in_place(self) -> bool {
         matches!(self, Reading::InPlace | Reading::InPlaceByFew)
     }
 }
@@ -229,7 +225,7 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
     }
 
     #[inline(always)]
-    unsafe fn a_at(&self, row: usize, column: usize) -> *const T {
+    pub(super) unsafe fn a_at(&self, row: usize, column: usize) -> *const T {
         // SAFETY: the caller asks for elements of A.
         unsafe { self.a.offset(row as isize * self.a_row + column as isize * self.a_column) }
     }
@@ -252,7 +248,7 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
             let left = (self.columns.end - column).min(self.b.together(column));
             if self.is_tail::<V>(k, left) {
                 // SAFETY: the caller's promise.
-                unsafe { self.dots::<V>(row, rows, first, k, column, left) };
+                unsafe { self.tail::<V>(row, rows, first, k, column, left) };
                 column += left;
                 continue;
             }
@@ -268,67 +264,6 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
             // SAFETY: the caller's promise.
             unsafe { self.panel::<V>(row, rows, first, k, column, width, vectors) };
             column += width;
-        }
-    }
-
-    /// Whether the last columns are computed as dot products.
-    #[inline(always)]
-    fn is_tail<V: Vector<Item = T>>(&self, k: usize, columns: usize) -> bool {
-        self.ends_in_dots
-            && columns <= TAIL_COLUMNS.min(V::LANES / 4)
-            && k >= TAIL_K[usize::from(columns > 1)]
-            && k <= K_BLOCK
-            && self.a_column == 1
-            && !self.pack_a.applies::<V>()
-            && self.reading.is_in_place()
-            && self.b.offsets().is_none()
-    }
-
-    /// A few columns as dot products, of rows of A with copies of the columns.
-    #[inline(always)]
-    unsafe fn dots<V: Vector<Item = T>>(
-        &self,
-        row: usize,
-        rows: usize,
-        first: usize,
-        k: usize,
-        column: usize,
-        columns: usize,
-    ) {
-        let mut copy = [T::ZERO; TAIL_COLUMNS * K_BLOCK];
-        // SAFETY: the caller's promise; B can be read in place.
-        unsafe {
-            let (b, b_row) = self.b.in_place(first, column).unwrap_unchecked();
-            for j in 0..columns {
-                for i in 0..k {
-                    copy[j * k + i] = *b.offset(i as isize * b_row).add(j);
-                }
-            }
-            let mut at = row;
-            while at < row + rows {
-                let many = if row + rows - at < 4 { 1 } else { 4 };
-                for j in 0..columns {
-                    let (a, b) = (self.a_at(at, first), copy.as_ptr().add(j * k));
-                    let mut sums = [T::ZERO; 4];
-                    if many == 4 {
-                        sums = dots::<V, 4, 1>(k, a, self.a_row, b, 0).map(|row| row[0]);
-                    } else {
-                        sums[0] = dots::<V, 1, 1>(k, a, self.a_row, b, 0)[0][0];
-                    }
-                    for (i, sum) in sums.into_iter().enumerate().take(many) {
-                        let c = self.c.add((at + i) * self.c_row + column + j);
-                        *c = if self.accumulate || first > 0 { sum.plus(*c) } else { sum };
-                    }
-                }
-                at += many;
-            }
-            if first + k == self.k
-                && let Some(epilogue) = self.epilogue
-            {
-                let (c, (batch, row0)) = (self.c.add(row * self.c_row + column), self.place);
-                let environment = epilogue.environment;
-                (epilogue.function)(c, self.c_row, rows, columns, batch, row0 + row, column, environment);
-            }
         }
     }
 
@@ -358,8 +293,13 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
         if rows.is_empty() {
             return Ahead::NOTHING;
         }
+        let height = height.min(rows.len());
         // SAFETY: the row is a row of A.
-        unsafe { Ahead::new(self.a_at(rows.start, first), k, self.a_row, height.min(rows.len())) }
+        let start = unsafe { self.a_at(rows.start, first) };
+        match self.a_column {
+            1 => Ahead::new(start, k, self.a_row, height),
+            column => Ahead::new(start, height, column, k),
+        }
     }
 
     #[inline(always)]
@@ -391,8 +331,9 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
             let ahead = self.ahead::<V>(first, k, column + width);
             let tiles = rows.div_ceil(V::ROWS);
             // The first panel is the first to read A.
+            let is_read_in_order = self.a_column == 1 || self.a_row == 1;
             let comes_from_afar =
-                self.a_is_far && column == self.columns.start && self.a_column == 1 && !pack_a;
+                self.a_is_far && column == self.columns.start && is_read_in_order && !pack_a;
             let own = self.reading.is_in_place();
             let is_last = first + k == self.k;
             let mut tile = Tile {

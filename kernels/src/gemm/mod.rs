@@ -6,6 +6,7 @@ pub(crate) mod finish;
 pub(crate) mod pack;
 mod packed;
 mod plan;
+pub(crate) mod tail;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tile;
