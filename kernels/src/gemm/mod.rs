@@ -10,6 +10,7 @@ pub(crate) mod tail;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tile;
+mod transposed;
 
 use std::ops::Range;
 
@@ -279,8 +280,12 @@ struct Job<T> {
 }
 
 impl<T: Element> Job<T> {
-    /// Makes both operands of dot products adjacent along k.
+    /// Makes both operands of dot products adjacent along k, and packs the left one of transposed products.
     unsafe fn copy_operands(&mut self) {
+        if self.plan.method == Method::Transposed {
+            // SAFETY: the caller's promise.
+            unsafe { self.pack_rows() };
+        }
         let Method::Dots { copy_a, copy_b } = self.plan.method else { return };
         let Gemm { m, n, k, a_strides, b_strides, .. } = &mut self.problem;
         let copy = |from: *const T, lines: usize, line: isize, along: isize, k: usize| {
@@ -341,6 +346,7 @@ impl<T: Element> Job<T> {
                             worker,
                         );
                     }
+                    Method::Transposed => self.transposed(columns.clone(), worker),
                     Method::Tiles { .. } | Method::Dots { .. } => {
                         self.dots(a, b, c, rows.clone(), columns.clone());
                         self.add_bias(c, rows.clone(), columns.clone());

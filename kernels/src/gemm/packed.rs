@@ -13,16 +13,16 @@ use crate::simd::Vector;
 /// Bytes of a row of a panel: a multiple of the width of every tier's widest tile.
 const PANEL_BYTES: usize = 3 * LINE;
 /// Bytes of a cache line.
-const LINE: usize = 64;
+pub(super) const LINE: usize = 64;
 
 /// Columns of a panel.
-const fn panel_columns<T>() -> usize {
+pub(super) const fn panel_columns<T>() -> usize {
     PANEL_BYTES / size_of::<T>()
 }
 
 /// The length of the rows of the panel that begins at `column`.
 #[inline(always)]
-fn row_length<T>(columns: usize, column: usize) -> usize {
+pub(super) fn row_length<T>(columns: usize, column: usize) -> usize {
     (columns - column).min(panel_columns::<T>()).next_multiple_of(LINE / size_of::<T>())
 }
 

@@ -1,7 +1,10 @@
 //! How a product is computed: decided from its shape and strides alone.
 
+use std::ops::RangeInclusive;
+
 use super::Gemm;
 use super::block::{Packing, Reading, scratch_elements};
+use super::transposed::{COLUMNS as TRANSPOSED_COLUMNS, common_elements, own_elements};
 
 /// B is read in place up to this size.
 const IN_PLACE_BYTES: usize = 64 << 10;
@@ -9,6 +12,10 @@ const IN_PLACE_BYTES: usize = 64 << 10;
 const IN_PLACE_ROWS: usize = 8;
 /// Rows up to which dot products with the columns of B, where those are adjacent, cost less than packing B.
 const DOT_ROWS: usize = 16;
+/// Rows of products that are computed as transposes: fewer leave lanes idle, more are worth packing B.
+const TRANSPOSED_ROWS: RangeInclusive<usize> = 15..=128;
+/// The shortest sums of these.
+const TRANSPOSED_K: usize = 32;
 /// B is streamed by few rows if it is larger than this.
 const STREAMED_BYTES: usize = 768 << 10;
 /// Columns of A at multiples of so many bytes share few places in the second-level cache...
@@ -25,6 +32,8 @@ pub enum Method {
     Dots { copy_a: bool, copy_b: bool },
     /// Tiles.
     Tiles { pack_a: Packing, reading: Reading },
+    /// The transpose of a single product, by tiles.
+    Transposed,
 }
 
 /// Method and division of the work.
@@ -47,6 +56,9 @@ impl Plan {
         let (common, own) = match method {
             Method::Dots { copy_a, copy_b } => {
                 (gemm.k * (if copy_a { gemm.m } else { 0 } + if copy_b { gemm.n } else { 0 }), 0)
+            }
+            Method::Transposed => {
+                (common_elements::<T>(gemm.m, gemm.k), own_elements::<T>(gemm.m).next_multiple_of(64))
             }
             Method::Tiles { pack_a, reading } => {
                 (0, scratch_elements::<T>(gemm.m, gemm.k, pack_a, reading).next_multiple_of(64))
@@ -84,6 +96,11 @@ fn method<T>(gemm: &Gemm) -> Method {
         return Method::Tiles { pack_a, reading: Reading::InPlace };
     }
     let (a_adjacent, b_adjacent) = (gemm.a_strides[2] == 1, gemm.b_strides[1] == 1 || gemm.k == 1);
+    let is_transposed = gemm.batch == 1 && b_adjacent && gemm.b_strides[2] != 1;
+    let has_few_rows = TRANSPOSED_ROWS.contains(&gemm.m) && gemm.n >= 2 * gemm.m;
+    if is_transposed && has_few_rows && gemm.k >= TRANSPOSED_K {
+        return Method::Transposed;
+    }
     if gemm.batch == 1 || (a_adjacent && b_adjacent) {
         let few_rows = gemm.m <= DOT_ROWS && b_adjacent && gemm.b_strides[2] != 1;
         let few_columns = a_adjacent && (gemm.n == 1 || gemm.n <= 4 && gemm.k >= 16);
@@ -116,6 +133,8 @@ fn parts(gemm: &Gemm, method: Method, threads: usize) -> [usize; 3] {
     }
     let each = wanted.div_ceil(gemm.batch);
     let tall = match method {
+        // All rows are one panel or few.
+        Method::Transposed => return [1, 1, wanted.min(gemm.n.div_ceil(TRANSPOSED_COLUMNS))],
         Method::Dots { .. } => 1,
         Method::Tiles { reading: Reading::Packed, .. } => 128,
         Method::Tiles { .. } => 32,
