@@ -250,28 +250,30 @@ impl<T: Element> Implicit<'_, T> {
         let Shape { groups, rows, channels, .. } = self.shape;
         let all: usize = self.shape.taps();
         let (job, to) = (Shared(&raw const *self), Shared(to.cast_const()));
-        const ROWS: usize = 16;
-        let blocks = rows.div_ceil(ROWS);
-        self.each(groups * blocks, ROWS * channels * all * 4, |number, _| {
-            // SAFETY: every block of rows belongs to one thread.
+        // So few channels that what is read stays for all parts, and so many that rows are written by the line.
+        const CHANNELS: usize = 16;
+        let blocks = channels.div_ceil(CHANNELS);
+        self.each(groups * blocks, CHANNELS * rows * all * 4, |number, _| {
+            // SAFETY: every block of channels belongs to one thread.
             unsafe {
                 let job = &*job.get();
-                let (group, row) = (number / blocks, number % blocks * ROWS);
+                let (group, first) = (number / blocks, number % blocks * CHANNELS);
                 for index in 0..job.shape.parts {
                     let part = job.shape.part(index);
                     let taps = part.tap_count();
                     let reorder = Reorder {
-                        channels,
-                        rows: ROWS.min(rows - row),
+                        channels: CHANNELS.min(channels - first),
+                        rows,
                         taps,
                         all,
                         places: job.at::<usize>(job.layout.places).add(part.first_tap),
-                        from: job.weights.add((group * channels * rows + row) * all),
+                        from: job.weights.add((group * channels + first) * rows * all),
                         from_channel: rows * all,
                         to: to.get().cast_mut().add(
                             groups * rows * channels * part.first_tap
-                                + (group * rows + row) * channels * taps,
+                                + (group * rows * channels + first) * taps,
                         ),
+                        to_row: channels * taps,
                     };
                     T::dispatch(job.tier, reorder);
                 }
@@ -375,7 +377,7 @@ impl<T: Element> Implicit<'_, T> {
                 b: &patches,
                 reading: Reading::Packed,
                 streams: false,
-                ends_in_dots: taps == 1 && shape.rows > TILE_ROWS,
+                ends_in_dots: shape.rows > TILE_ROWS,
                 c,
                 c_row,
                 accumulate: false,
@@ -453,7 +455,7 @@ impl<T: Element> Implicit<'_, T> {
     }
 }
 
-/// `to[(row * channels + channel) * taps + tap] = from[channel * from_channel + row * all + places[tap]]`
+/// `to[row * to_row + channel * taps + tap] = from[channel * from_channel + row * all + places[tap]]`
 struct Reorder<T> {
     channels: usize,
     rows: usize,
@@ -463,6 +465,7 @@ struct Reorder<T> {
     from: *const T,
     from_channel: usize,
     to: *mut T,
+    to_row: usize,
 }
 
 impl<T: Element> Kernel<T> for Reorder<T> {
@@ -471,10 +474,10 @@ impl<T: Element> Kernel<T> for Reorder<T> {
         let Reorder { channels, rows, taps, all, places, .. } = self;
         // SAFETY: the caller's promise.
         unsafe {
-            for channel in 0..channels {
-                for row in 0..rows {
+            for row in 0..rows {
+                for channel in 0..channels {
                     let from = self.from.add(channel * self.from_channel + row * all);
-                    let to = self.to.add((row * channels + channel) * taps);
+                    let to = self.to.add(row * self.to_row + channel * taps);
                     if taps == all {
                         copy_row::<V>(from, taps, taps, to);
                     } else {

@@ -27,8 +27,6 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
             && k <= K_BLOCK
             && (self.a_column == 1 && is_long || self.a_row == 1)
             && !self.pack_a.applies::<V>()
-            && self.reading.is_in_place()
-            && self.b.offsets().is_none()
     }
 
     /// A few columns, of rows of A with copies of the columns.
@@ -43,12 +41,15 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
         columns: usize,
     ) {
         let mut copy = [T::ZERO; TAIL_COLUMNS * K_BLOCK];
-        // SAFETY: the caller's promise; B can be read in place.
+        // SAFETY: the caller's promise.
         unsafe {
-            let (b, b_row) = self.b.in_place(first, column).unwrap_unchecked();
             for j in 0..columns {
-                for i in 0..k {
-                    copy[j * k + i] = *b.offset(i as isize * b_row).add(j);
+                let copy = copy.as_mut_ptr().add(j * k);
+                match self.b.in_place(first, column + j) {
+                    Some((b, b_row)) if self.b.offsets().is_none() => {
+                        (0..k).for_each(|i| *copy.add(i) = *b.offset(i as isize * b_row));
+                    }
+                    _ => self.b.pack::<V>(column + j, 1, 1, first, k, copy),
                 }
             }
             for j in 0..columns {
