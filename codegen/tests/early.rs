@@ -3,7 +3,7 @@
 mod common;
 
 use common::{check_with, inputs, program};
-use gradc_codegen::program::{Origins, Step};
+use gradc_codegen::program::{Origins, Place, Step};
 use gradc_ir::parse;
 
 /// A net of two layers, its gradient, and a step of gradient descent; the gradients by the weights come last, as the
@@ -32,8 +32,9 @@ fn a_weight_is_updated_as_soon_as_its_gradient_can_be() {
     let program = program(&graph, 1);
     let writes = |step: &Step, output: usize| {
         let places = step.places(&program.kernels);
-        let is_output = |memory: gradc_codegen::program::Memory| matches!(program.pieces[memory.0 as usize].origin, Origins::Output(position) if position == output);
-        places.iter().any(|(place, is_written)| *is_written && is_output(place.memory))
+        let origin = |place: &Place| &program.pieces[place.memory.0 as usize].origin;
+        let is_output = |place| matches!(origin(place), Origins::Output(position) if *position == output);
+        places.iter().any(|(place, is_written)| *is_written && is_output(place))
     };
     let position = |output: usize| program.steps.iter().position(|step| writes(step, output)).unwrap();
     let [dx, w, v] = [0, 1, 2].map(position);

@@ -31,14 +31,11 @@ impl Cpu {
             Cpu::Native => Tier::Avx512,
         };
         let in_use = lock();
-        match *in_use {
-            None => Tier::limit(most),
-            Some(tier) if tier == most.min(Tier::detect()) => tier,
-            Some(_) => {
-                let what = format!("{self} comes too late: a model was compiled already");
-                return Err(Error::option(what, "limit the instructions before the first model is compiled"));
-            }
-        };
+        if in_use.is_some_and(|tier| tier != most.min(Tier::detect())) {
+            let what = format!("{self} comes too late: a model was compiled already");
+            return Err(Error::option(what, "limit the instructions before the first model is compiled"));
+        }
+        Tier::limit(most);
         Ok(())
     }
 }

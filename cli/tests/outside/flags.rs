@@ -292,5 +292,9 @@ fn instructions_are_limited() {
     for cpu in ["avx2", "baseline"] {
         assert!((norm(cpu) - native).abs() <= 1e-5 * native, "{cpu}");
     }
+    // The kernels, too.
+    folder.run(&["compile", &digits, "--dim", "N=1", "--emit", "obj", "-o", "m.o", "--cpu", "baseline"]).ok();
+    let header = fs::read_to_string(folder.0.join("m.h")).unwrap();
+    assert!(header.contains("with the instructions of the tier Portable"), "{header}");
     assert_eq!(folder.run(&["compile", &digits, "--cpu", "pentium"]).code, 2);
 }

@@ -1,6 +1,7 @@
 //! Runs what leads to results alone as soon as it can run: the gradient of a weight as soon as the cotangent is there, and
 //! the update of the weight right behind it, while both are near, and before memory is needed for the next ones.
 
+use super::accesses::Accesses;
 use crate::program::{Labels, Memory, Origins, Program, Step};
 use std::collections::HashMap;
 
@@ -10,31 +11,28 @@ const DEEPEST: usize = 3;
 /// The last steps so far that touched a piece of memory.
 #[derive(Clone, Copy, Default)]
 struct Touched {
-    /// The step behind which it can be read.
+    /// The step behind which it can be read: the last that wrote it.
     written: Option<usize>,
-    /// The step behind which it can be written.
+    /// The step behind which it can be written: the last that read or wrote it.
     used: Option<usize>,
 }
 
 /// Moves steps that lead to results alone to right behind the step that they wait for.
 pub(super) fn advance(program: &mut Program) {
-    let accesses: Vec<Vec<(Memory, bool)>> =
-        program.steps.iter().map(|step| accesses(program, step)).collect();
+    let accesses: Vec<Accesses> = program.steps.iter().map(|step| Accesses::of(program, step)).collect();
     let early = early(program, &accesses);
     let mut touched: HashMap<Memory, Touched> = HashMap::new();
     // For each step the one that it follows: itself, or the one that an early step waits for.
     let mut anchors: Vec<usize> = Vec::with_capacity(program.steps.len());
     for (position, accesses) in accesses.iter().enumerate() {
-        let waits = accesses.iter().filter_map(|(memory, is_written)| {
-            let touched = touched.get(memory)?;
-            if *is_written { touched.written.max(touched.used) } else { touched.written }
-        });
-        let anchor = waits.max().filter(|_| early[position]).unwrap_or(position);
+        let read = accesses.reads.iter().filter_map(|memory| touched.get(memory)?.written);
+        let written = accesses.writes.iter().filter_map(|memory| touched.get(memory)?.used);
+        let anchor = read.chain(written).max().filter(|_| early[position]).unwrap_or(position);
         anchors.push(anchor);
-        for (memory, is_written) in accesses {
+        for memory in accesses.reads.union(&accesses.writes) {
             let touched = touched.entry(*memory).or_default();
             touched.used = touched.used.max(Some(anchor));
-            if *is_written {
+            if accesses.writes.contains(memory) {
                 touched.written = touched.written.max(Some(anchor));
             }
         }
@@ -48,19 +46,18 @@ pub(super) fn advance(program: &mut Program) {
 }
 
 /// Whether each step leads to results alone, by few further steps.
-fn early(program: &Program, accesses: &[Vec<(Memory, bool)>]) -> Vec<bool> {
+fn early(program: &Program, accesses: &[Accesses]) -> Vec<bool> {
     // For each piece of memory the most steps from one that reads it to a result.
     let mut depths: HashMap<Memory, usize> = HashMap::new();
     let mut early = vec![false; accesses.len()];
     for (position, accesses) in accesses.iter().enumerate().rev() {
-        let written = accesses.iter().filter(|(_, is_written)| *is_written);
-        let depth = written.map(|(memory, _)| match program.pieces[memory.0 as usize].origin {
+        let depth = accesses.writes.iter().map(|memory| match program.pieces[memory.0 as usize].origin {
             Origins::Output(_) => 0,
             _ => depths.get(memory).copied().unwrap_or(0),
         });
         let depth = depth.max().filter(|_| may_move(&program.steps[position])).unwrap_or(usize::MAX);
         early[position] = depth <= DEEPEST;
-        for (memory, _) in accesses {
+        for memory in accesses.reads.union(&accesses.writes) {
             let own = depths.entry(*memory).or_default();
             *own = (*own).max(depth.saturating_add(1));
         }
@@ -76,12 +73,4 @@ fn may_move(step: &Step) -> bool {
         Step::Kernel { .. } | Step::Conv { .. } | Step::ArgSort { .. } => true,
         Step::Copy { .. } | Step::Zero { .. } => true,
     }
-}
-
-/// The memory that a step and the steps in it touch, and whether they write it.
-fn accesses(program: &Program, step: &Step) -> Vec<(Memory, bool)> {
-    let places = step.places(&program.kernels).into_iter();
-    let mut accesses: Vec<_> = places.map(|(place, is_written)| (place.memory, is_written)).collect();
-    step.inner().iter().for_each(|step| accesses.extend(self::accesses(program, step)));
-    accesses
 }

@@ -1,5 +1,6 @@
 //! From a graph to a program: each node, or fused group, becomes steps over places in memory.
 
+mod accesses;
 mod apart;
 mod carries;
 mod cluster;

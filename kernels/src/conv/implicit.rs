@@ -7,7 +7,7 @@ use super::patches::{Patches, Runs};
 use super::shape::{Part, Shape};
 use super::source::Fill;
 use crate::element::Shared;
-use crate::gemm::block::{Block, Packing, Reading, scratch_elements};
+use crate::gemm::block::{Block, PackA, Reading, scratch_elements};
 use crate::gemm::pack::{Strided, copy_row};
 use crate::gemm::part_of;
 use crate::simd::{Kernel, Vector};
@@ -89,7 +89,7 @@ impl Layout {
         };
         let element = size_of::<T>();
         let own_each =
-            scratch_elements::<T>(shape.rows, shape.channels * taps, Packing::Never, Reading::Packed);
+            scratch_elements::<T>(shape.rows, shape.channels * taps, PackA::Never, Reading::Packed);
         let own_each = own_each.next_multiple_of(64);
         let filled = if shape.source.in_place.is_some() { 0 } else { images * shape.all_channels() };
         let offsets = take(taps * size_of::<usize>());
@@ -372,7 +372,7 @@ impl<T: Element> Implicit<'_, T> {
                 a,
                 a_row,
                 a_column,
-                pack_a: Packing::Never,
+                pack_a: PackA::Never,
                 a_is_far: true,
                 b: &patches,
                 reading: Reading::Packed,

@@ -351,7 +351,9 @@ impl<T: Element> Tile<'_, T> {
                 let mut at = 0;
                 while at < run.length {
                     if self.is_far {
-                        lines.iter().for_each(|line| prefetch(line.wrapping_add(at + POSITIONS).cast()));
+                        for line in lines {
+                            prefetch(line.wrapping_add(at + POSITIONS).cast());
+                        }
                     }
                     let until = (at + V::LANES).min(run.length);
                     for at in at..until {

@@ -7,7 +7,7 @@ use super::Conv;
 use super::patches::{Patches, Transposed};
 use super::source::{Fill, Source};
 use crate::element::Shared;
-use crate::gemm::block::{Block, Packing, Reading, scratch_elements};
+use crate::gemm::block::{Block, PackA, Reading, scratch_elements};
 use crate::gemm::part_of;
 use crate::{Element, Epilogue, Team, Tier};
 
@@ -53,7 +53,7 @@ impl Layout {
         };
         let images = images.min(conv.batch);
         let sum = if side_by_side { images * positions } else { positions };
-        let own_each = scratch_elements::<T>(rows, sum, Packing::Never, Reading::Packed).next_multiple_of(64);
+        let own_each = scratch_elements::<T>(rows, sum, PackA::Never, Reading::Packed).next_multiple_of(64);
         let planes = if source.in_place.is_some() { 0 } else { images * conv.in_channels * source.channel };
         let planes_at = (taps * size_of::<usize>()).next_multiple_of(64);
         let cotangent = planes_at + (planes * size_of::<T>()).next_multiple_of(64);
@@ -194,7 +194,7 @@ impl<T: Element> Weights<'_, T> {
                     a,
                     a_row: k as isize,
                     a_column: 1,
-                    pack_a: Packing::Never,
+                    pack_a: PackA::Never,
                     a_is_far: false,
                     b: &Transposed(patches),
                     reading: Reading::Packed,

@@ -44,7 +44,7 @@ pub enum Reading {
 
 /// Whether to pack A.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Packing {
+pub enum PackA {
     /// Read in place.
     Never,
     /// Where panels are narrow, since the lines of its columns push one another out of the cache.
@@ -53,13 +53,13 @@ pub enum Packing {
     Always,
 }
 
-impl Packing {
+impl PackA {
     #[inline(always)]
     pub(super) fn applies<V: Vector>(self) -> bool {
         match self {
-            Packing::Never => false,
-            Packing::ForNarrowPanels => is_narrow::<V>(),
-            Packing::Always => true,
+            PackA::Never => false,
+            PackA::ForNarrowPanels => is_narrow::<V>(),
+            PackA::Always => true,
         }
     }
 }
@@ -92,7 +92,7 @@ pub struct Block<'a, T, P> {
     /// From one column of A to the next.
     pub a_column: isize,
     /// Whether to pack A.
-    pub pack_a: Packing,
+    pub pack_a: PackA,
     /// Whether A, rather than B, has to be brought from memory.
     pub a_is_far: bool,
     /// B.
@@ -120,9 +120,9 @@ pub struct Block<'a, T, P> {
 }
 
 /// The elements of scratch memory that a block needs.
-pub fn scratch_elements<T>(rows: usize, k: usize, pack_a: Packing, reading: Reading) -> usize {
+pub fn scratch_elements<T>(rows: usize, k: usize, pack_a: PackA, reading: Reading) -> usize {
     let k = k.min(K_BLOCK);
-    let a = if pack_a != Packing::Never { rows.min(PACKED_ROWS) * k } else { 0 };
+    let a = if pack_a != PackA::Never { rows.min(PACKED_ROWS) * k } else { 0 };
     let b = if reading.is_in_place() { 0 } else { k * (PANEL_BYTES / size_of::<T>()) };
     a.next_multiple_of(64) + b
 }
@@ -248,7 +248,7 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
             let left = (self.columns.end - column).min(self.b.together(column));
             if self.is_tail::<V>(k, left) {
                 // SAFETY: the caller's promise.
-                unsafe { self.tail::<V>(row, rows, first, k, column, left) };
+                unsafe { self.tail::<V>(row..row + rows, [first, k], column..column + left) };
                 column += left;
                 continue;
             }

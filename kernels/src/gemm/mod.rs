@@ -16,7 +16,7 @@ use std::ops::Range;
 
 use crate::element::Shared;
 use crate::{Element, Team, Tier};
-use block::{Block, Packing, Reading};
+use block::{Block, PackA, Reading};
 use dots::Dots;
 pub use finish::Finish;
 use pack::{Panels, Strided};
@@ -168,7 +168,7 @@ impl Gemm {
     pub fn has_separate_rows<T: Element>(&self) -> bool {
         let in_order = matches!(
             Plan::new::<T>(self, 1).method,
-            Method::Tiles { pack_a: Packing::Never, reading: Reading::InPlace | Reading::CopiedOnTheWay }
+            Method::Tiles { pack_a: PackA::Never, reading: Reading::InPlace | Reading::CopiedOnTheWay }
         );
         self.batch == 1 && self.m > 0 && self.n > 1 && self.k > 0 && in_order
     }
@@ -377,7 +377,7 @@ impl<T: Element> Job<T> {
         b: &P,
         c: *mut T,
         [rows, columns]: [Range<usize>; 2],
-        (pack_a, reading): (Packing, Reading),
+        (pack_a, reading): (PackA, Reading),
         batch: usize,
         worker: usize,
     ) {

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::Gemm;
-use super::block::{Packing, Reading, scratch_elements};
+use super::block::{PackA, Reading, scratch_elements};
 use super::transposed::{COLUMNS as TRANSPOSED_COLUMNS, common_elements, own_elements};
 
 /// B is read in place up to this size.
@@ -31,7 +31,7 @@ pub enum Method {
     /// Dot products; A, or B, or neither is copied first to be adjacent along k.
     Dots { copy_a: bool, copy_b: bool },
     /// Tiles.
-    Tiles { pack_a: Packing, reading: Reading },
+    Tiles { pack_a: PackA, reading: Reading },
     /// The transpose of a single product, by tiles.
     Transposed,
 }
@@ -88,9 +88,9 @@ fn method<T>(gemm: &Gemm) -> Method {
     let stride = gemm.a_strides[2].unsigned_abs() * size_of::<T>();
     let conflicts = stride >= CONFLICTING_STRIDE && stride.is_multiple_of(CONFLICTING_STRIDE);
     let pack_a = match gemm.m > 1 && gemm.n > 96 {
-        true if scattered => Packing::Always,
-        true if gemm.a_strides[1] == 1 && conflicts && gemm.k >= CONFLICTING_K => Packing::ForNarrowPanels,
-        _ => Packing::Never,
+        true if scattered => PackA::Always,
+        true if gemm.a_strides[1] == 1 && conflicts && gemm.k >= CONFLICTING_K => PackA::ForNarrowPanels,
+        _ => PackA::Never,
     };
     if gemm.b_packed {
         return Method::Tiles { pack_a, reading: Reading::InPlace };

@@ -17,123 +17,127 @@ const TOGETHER: usize = 4;
 /// Lanes of the widest vector of any tier.
 const MOST_LANES: usize = 16;
 
+/// A column of B, copied, and its place in C.
+struct Column<T> {
+    /// Its elements from `first` on.
+    elements: *const T,
+    first: usize,
+    k: usize,
+    /// The number of the column.
+    number: usize,
+}
+
 impl<T: Element, P: Panels<T>> Block<'_, T, P> {
     /// Whether the last columns are computed as sums.
     #[inline(always)]
     pub(super) fn is_tail<V: Vector<Item = T>>(&self, k: usize, columns: usize) -> bool {
-        let is_long = k >= TAIL_K[usize::from(columns > 1)];
+        let is_worth_it = match self.a_column {
+            1 => k >= TAIL_K[usize::from(columns > 1)],
+            _ => self.a_row == 1,
+        };
         self.ends_in_dots
             && columns <= TAIL_COLUMNS.min(V::LANES / 4)
             && k <= K_BLOCK
-            && (self.a_column == 1 && is_long || self.a_row == 1)
+            && is_worth_it
             && !self.pack_a.applies::<V>()
     }
 
-    /// A few columns, of rows of A with copies of the columns.
+    /// Some rows of a few columns, with copies of these.
     #[inline(always)]
     pub(super) unsafe fn tail<V: Vector<Item = T>>(
         &self,
-        row: usize,
-        rows: usize,
-        first: usize,
-        k: usize,
-        column: usize,
-        columns: usize,
+        rows: Range<usize>,
+        [first, k]: [usize; 2],
+        columns: Range<usize>,
     ) {
-        let mut copy = [T::ZERO; TAIL_COLUMNS * K_BLOCK];
+        let mut copy = [T::ZERO; K_BLOCK];
         // SAFETY: the caller's promise.
         unsafe {
-            for j in 0..columns {
-                let copy = copy.as_mut_ptr().add(j * k);
-                match self.b.in_place(first, column + j) {
+            for number in columns.clone() {
+                match self.b.in_place(first, number) {
                     Some((b, b_row)) if self.b.offsets().is_none() => {
-                        (0..k).for_each(|i| *copy.add(i) = *b.offset(i as isize * b_row));
+                        for (i, element) in copy[..k].iter_mut().enumerate() {
+                            *element = *b.offset(i as isize * b_row);
+                        }
                     }
-                    _ => self.b.pack::<V>(column + j, 1, 1, first, k, copy),
+                    _ => self.b.pack::<V>(number, 1, 1, first, k, copy.as_mut_ptr()),
                 }
-            }
-            for j in 0..columns {
-                let (b, column) = (copy.as_ptr().add(j * k), column + j);
+                let column = Column { elements: copy.as_ptr(), first, k, number };
                 if self.a_column == 1 {
-                    self.rows_by_column::<V>(row..row + rows, first, k, b, column);
+                    self.dots_with::<V>(&column, rows.clone());
                 } else {
-                    self.lanes_by_column::<V>(row..row + rows, first, k, b, column);
+                    self.lanes_with::<V>(&column, rows.clone());
                 }
             }
             if first + k == self.k
                 && let Some(epilogue) = self.epilogue
             {
-                let (c, (batch, row0)) = (self.c.add(row * self.c_row + column), self.place);
-                let environment = epilogue.environment;
-                (epilogue.function)(c, self.c_row, rows, columns, batch, row0 + row, column, environment);
+                let (batch, row0) = self.place;
+                (epilogue.function)(
+                    self.c.add(rows.start * self.c_row + columns.start),
+                    self.c_row,
+                    rows.len(),
+                    columns.len(),
+                    batch,
+                    row0 + rows.start,
+                    columns.start,
+                    epilogue.environment,
+                );
             }
         }
     }
 
-    /// Rows of A in place, as dot products.
+    /// Rows of A that are adjacent along k, as dot products.
     #[inline(always)]
-    unsafe fn rows_by_column<V: Vector<Item = T>>(
-        &self,
-        rows: Range<usize>,
-        first: usize,
-        k: usize,
-        b: *const T,
-        column: usize,
-    ) {
+    unsafe fn dots_with<V: Vector<Item = T>>(&self, column: &Column<T>, rows: Range<usize>) {
+        let (k, b) = (column.k, column.elements);
         let mut at = rows.start;
         while at < rows.end {
             let many = if rows.end - at < TOGETHER { 1 } else { TOGETHER };
             // SAFETY: the caller's promise.
             unsafe {
-                let a = self.a_at(at, first);
+                let a = self.a_at(at, column.first);
                 let mut sums = [T::ZERO; TOGETHER];
                 if many == TOGETHER {
                     sums = dots::<V, TOGETHER, 1>(k, a, self.a_row, b, 0).map(|row| row[0]);
                 } else {
                     sums[0] = dots::<V, 1, 1>(k, a, self.a_row, b, 0)[0][0];
                 }
-                self.put(at, column, &sums[..many], first > 0);
+                self.put(column, at, &sums[..many]);
             }
             at += many;
         }
     }
 
-    /// Rows of A that are adjacent in memory, with a lane for each.
+    /// Rows of A that are adjacent to each other, with a lane for each.
     #[inline(always)]
-    unsafe fn lanes_by_column<V: Vector<Item = T>>(
-        &self,
-        rows: Range<usize>,
-        first: usize,
-        k: usize,
-        b: *const T,
-        column: usize,
-    ) {
+    unsafe fn lanes_with<V: Vector<Item = T>>(&self, column: &Column<T>, rows: Range<usize>) {
         for start in rows.clone().step_by(V::LANES) {
             let height = V::LANES.min(rows.end - start);
             // SAFETY: the caller's promise.
             unsafe {
-                let (a, mask) = (self.a_at(start, first), V::mask(height));
+                let (a, mask) = (self.a_at(start, column.first), V::mask(height));
                 let mut sums = [V::zero(); TOGETHER];
-                for at in 0..k {
+                for at in 0..column.k {
                     let rows = V::load_masked(a.offset(at as isize * self.a_column), mask);
                     let sum = &mut sums[at % TOGETHER];
-                    *sum = rows.multiply_add(V::splat(*b.add(at)), *sum);
+                    *sum = rows.multiply_add(V::splat(*column.elements.add(at)), *sum);
                 }
                 let mut lanes = [T::ZERO; MOST_LANES];
                 sums[0].add(sums[1]).add(sums[2].add(sums[3])).store(lanes.as_mut_ptr());
-                self.put(start, column, &lanes[..height], first > 0);
+                self.put(column, start, &lanes[..height]);
             }
         }
     }
 
     /// Writes, or adds, some elements of a column.
     #[inline(always)]
-    unsafe fn put(&self, row: usize, column: usize, sums: &[T], adds: bool) {
+    unsafe fn put(&self, column: &Column<T>, row: usize, sums: &[T]) {
         for (i, sum) in sums.iter().enumerate() {
             // SAFETY: the elements are within C.
             unsafe {
-                let c = self.c.add((row + i) * self.c_row + column);
-                *c = if self.accumulate || adds { sum.plus(*c) } else { *sum };
+                let c = self.c.add((row + i) * self.c_row + column.number);
+                *c = if self.accumulate || column.first > 0 { sum.plus(*c) } else { *sum };
             }
         }
     }

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::ptr::{null, null_mut};
 
-use super::block::{Block, Packing, Reading};
+use super::block::{Block, PackA, Reading};
 use super::pack::panel;
 use super::packed::{LINE, Packed, panel_columns, row_length};
 use super::{Gemm, Job};
@@ -68,7 +68,7 @@ impl<T: Element> Job<T> {
 
     /// Computes some columns of a single product.
     pub(super) unsafe fn transposed(&self, columns: Range<usize>, worker: usize) {
-        let Gemm { m, k, b_strides, c_row_stride, accumulate, .. } = self.problem;
+        let Gemm { m, k, b_strides, c_row_stride, .. } = self.problem;
         let row = sums_row::<T>(m);
         let b = Packed { data: self.scratch.cast_const(), rows: k, columns: m };
         for start in columns.clone().step_by(COLUMNS) {
@@ -76,6 +76,7 @@ impl<T: Element> Job<T> {
             // SAFETY: the caller's promise.
             unsafe {
                 let sums = self.scratch.add(self.plan.common + worker * self.plan.own);
+                let adds = self.begin(sums, row, start..start + count);
                 let block = Block {
                     rows: 0..count,
                     columns: 0..m,
@@ -83,7 +84,7 @@ impl<T: Element> Job<T> {
                     a: self.b.offset(start as isize * b_strides[2]),
                     a_row: b_strides[2],
                     a_column: 1,
-                    pack_a: Packing::Never,
+                    pack_a: PackA::Never,
                     a_is_far: true,
                     b: &b,
                     reading: Reading::InPlace,
@@ -91,7 +92,7 @@ impl<T: Element> Job<T> {
                     ends_in_dots: false,
                     c: sums,
                     c_row: row,
-                    accumulate: false,
+                    accumulate: adds,
                     bias: null(),
                     epilogue: None,
                     place: (0, 0),
@@ -99,11 +100,7 @@ impl<T: Element> Job<T> {
                 };
                 T::dispatch(self.tier, &block);
                 let c = self.c.add(start);
-                if accumulate || !self.bias.is_null() {
-                    self.add_columns(sums, row, start, count);
-                } else {
-                    turn(sums, row, [count, m], c, c_row_stride);
-                }
+                turn(sums, row, [count, m], c, c_row_stride);
                 if let Some(epilogue) = self.epilogue {
                     let (batch, first) = self.first;
                     let environment = epilogue.environment;
@@ -113,24 +110,24 @@ impl<T: Element> Job<T> {
         }
     }
 
-    /// Adds sums for some columns, and the bias, to what is there, if anything is.
-    unsafe fn add_columns(&self, sums: *const T, row: usize, start: usize, count: usize) {
-        for i in 0..self.problem.m {
-            for j in 0..count {
-                // SAFETY: within the sums, C and the bias.
-                unsafe {
-                    let c = self.c.add(i * self.problem.c_row_stride + start + j);
-                    let mut sum = *sums.add(j * row + i);
-                    if self.problem.accumulate {
-                        sum = sum.plus(*c);
+    /// Writes what the sums of some columns are added to: what is in C, and the bias. Tells whether there is anything.
+    unsafe fn begin(&self, sums: *mut T, row: usize, columns: Range<usize>) -> bool {
+        let Gemm { m, c_row_stride, accumulate, .. } = self.problem;
+        // SAFETY: within C, the bias and the sums.
+        unsafe {
+            if accumulate {
+                turn(self.c.add(columns.start), c_row_stride, [m, columns.len()], sums, row);
+            }
+            if !self.bias.is_null() {
+                for (j, column) in columns.enumerate() {
+                    let (bias, line) = (*self.bias.add(column), sums.add(j * row));
+                    for i in 0..m {
+                        *line.add(i) = if accumulate { bias.plus(*line.add(i)) } else { bias };
                     }
-                    if !self.bias.is_null() {
-                        sum = sum.plus(*self.bias.add(start + j));
-                    }
-                    *c = sum;
                 }
             }
         }
+        accumulate || !self.bias.is_null()
     }
 }
 

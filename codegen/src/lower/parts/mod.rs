@@ -11,6 +11,7 @@ mod convolution;
 
 pub(super) use again::{again, repeat};
 
+use super::accesses::Accesses;
 use super::apart::Rule;
 use super::tiles;
 use crate::loops::Kernel;
@@ -77,40 +78,6 @@ struct Own {
     last: usize,
     /// Bytes for a part.
     bytes: usize,
-}
-
-/// What a step reads and writes.
-#[derive(Default)]
-struct Accesses {
-    reads: BTreeSet<Memory>,
-    writes: BTreeSet<Memory>,
-}
-
-impl Accesses {
-    fn of(program: &Program, step: &Step) -> Accesses {
-        let mut accesses = Accesses::default();
-        accesses.add(program, step);
-        accesses
-    }
-
-    fn touches(&self, memory: Memory) -> bool {
-        self.reads.contains(&memory) || self.writes.contains(&memory)
-    }
-
-    fn add(&mut self, program: &Program, step: &Step) {
-        for (place, is_written) in step.places(&program.kernels) {
-            if is_written { &mut self.writes } else { &mut self.reads }.insert(place.memory);
-        }
-        step.inner().iter().for_each(|step| self.add(program, step));
-    }
-
-    /// Whether two steps may change places.
-    fn commutes(&self, other: &Accesses) -> bool {
-        let free = |writes: &BTreeSet<Memory>, of: &Accesses| {
-            writes.is_disjoint(&of.reads) && writes.is_disjoint(&of.writes)
-        };
-        free(&self.writes, other) && free(&other.writes, self)
-    }
 }
 
 /// Looks for what can join a product.
