@@ -207,8 +207,9 @@ impl Step {
             Step::Gemm { places: [a, b, c, scratch], epilogue, .. }
             | Step::Conv { places: [a, b, c, scratch], epilogue, .. } => {
                 let mut places = vec![(a, false), (b, false), (c, true), (scratch, true)];
-                if let Step::Gemm { bias: Some(bias), .. } = self {
-                    places.push((bias, false));
+                if let Step::Gemm { gemm, bias, .. } = self {
+                    places.extend(gemm.accumulate.then_some((c, false)));
+                    places.extend(bias.as_ref().map(|bias| (bias, false)));
                 }
                 if let Some(Epilogue { kernel, arguments }) = epilogue {
                     places.extend(accesses(&kernels[*kernel], arguments));
@@ -238,6 +239,18 @@ impl Step {
             Step::Copy { from, to, .. } => [from, to].into_iter().for_each(visit),
             Step::Zero { to, .. } => visit(to),
             Step::Loop { .. } | Step::Parts { .. } => {}
+        }
+    }
+
+    /// The kernel that this step runs, itself or of a product's tiles.
+    pub(crate) fn kernel_mut(&mut self) -> Option<&mut usize> {
+        match self {
+            Step::Kernel { kernel, .. } => Some(kernel),
+            Step::Gemm { epilogue, .. } | Step::Conv { epilogue, .. } => {
+                epilogue.as_mut().map(|epilogue| &mut epilogue.kernel)
+            }
+            Step::ArgSort { .. } | Step::Copy { .. } | Step::Zero { .. } => None,
+            Step::Loop { .. } | Step::Parts { .. } => None,
         }
     }
 
@@ -341,6 +354,9 @@ fn write_steps(f: &mut fmt::Formatter<'_>, steps: &[Step], kernels: &[Kernel], d
                     write!(f, " in groups of {}{:?}", gemm.group, gemm.group_strides)?;
                 }
                 bias.iter().try_for_each(|bias| write!(f, " + {bias}"))?;
+                if gemm.accumulate {
+                    write!(f, " + {c}")?;
+                }
                 write!(f, " -> {c}")?;
                 write_epilogue(f, epilogue.as_ref(), kernels)?;
             }

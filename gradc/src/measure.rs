@@ -50,7 +50,10 @@ impl Session {
                     Step::Conv { form, .. } => format!("{form:?}"),
                     Step::ArgSort { lines, length, .. } => format!("{lines}x{length}"),
                     Step::Copy { .. } | Step::Zero { .. } => String::new(),
-                    Step::Loop { trip, .. } => format!("{trip} rounds"),
+                    Step::Loop { trip, body, .. } => match body.last() {
+                        Some(Step::Loop { trip: inner, .. }) => format!("{trip} times {inner} rounds"),
+                        _ => format!("{trip} rounds"),
+                    },
                     Step::Parts { parts, body, .. } => format!("{parts} times {} steps", body.len()),
                 },
                 node: node.map(|node| (node.operator.to_string(), node.name.to_string())),

@@ -2,6 +2,7 @@
 
 mod accesses;
 mod apart;
+mod begin;
 mod carries;
 mod cluster;
 mod decisions;
@@ -12,6 +13,7 @@ mod nest;
 mod packed;
 mod parts;
 mod product;
+mod rounds;
 mod rows;
 mod scalars;
 mod scan;
@@ -58,9 +60,11 @@ pub fn lower_within(
     program.steps = lowering.steps;
     zeros::spread(&mut program);
     carries::hand_on(&mut program);
+    begin::begin(&mut program);
     packed::forget_unused(&mut program);
     early::advance(&mut program);
     apart::mark(&mut program, threads);
+    rounds::divide(&mut program, threads);
     program = within(program, threads, arena_limit);
     program.kernels = program.kernels.into_iter().map(tiles::tile).collect();
     Ok(program)

@@ -84,11 +84,13 @@ const LINE: usize = 64;
 /// Computes a tile of a fixed shape.
 pub type TileFunction<T> = unsafe fn(&Tile<T>);
 
-/// The kernels of a fixed shape. That of plain tiles is apart because what others need would cost it its registers: at
-/// the end of every tile all sums would go through memory.
+/// The kernels of a fixed shape. They are apart because what one needs would cost the others their registers: where ways to
+/// make sums meet, all sums go through memory.
 pub struct TileFunctions<T> {
-    /// For tiles that are [plain](Tile::is_plain).
+    /// For rows of B at a stride, of whole vectors.
     pub plain: TileFunction<T>,
+    /// For rows of B where offsets say, of whole vectors.
+    pub gathered: TileFunction<T>,
     /// For all.
     pub any: TileFunction<T>,
 }
@@ -100,27 +102,96 @@ impl<T> TileFunctions<T> {
     /// As for [`compute`].
     #[inline(always)]
     pub unsafe fn run(&self, lanes: usize, tile: &Tile<T>) {
-        let function = if tile.is_plain(lanes) { self.plain } else { self.any };
+        let function = match (tile.tail == lanes && tile.b_copy.is_null(), tile.b_offsets.is_null()) {
+            (true, true) => self.plain,
+            (true, false) => self.gathered,
+            (false, _) => self.any,
+        };
         // SAFETY: the caller's promise.
         unsafe { function(tile) }
     }
 }
 
-impl<T> Tile<T> {
-    /// Whether rows of whole vectors, at a stride, make whole vectors of C.
+/// How a kind of tiles makes its sums.
+pub trait Form {
+    /// Whether all lanes of all vectors of such tiles are in use.
+    const WHOLE: bool;
+
+    /// The sums of a tile of `R` rows by `N` vectors.
+    ///
+    /// # Safety
+    /// As for [`compute`].
+    unsafe fn sums<V: Vector, const R: usize, const N: usize>(
+        tile: &Tile<V::Item>,
+        mask: V::Mask,
+    ) -> [[V; N]; R];
+}
+
+/// Whole vectors from rows of B at a stride.
+pub struct Plain;
+
+/// Whole vectors from rows of B where offsets say.
+pub struct Gathered;
+
+/// All tiles.
+pub struct Any;
+
+impl Form for Plain {
+    const WHOLE: bool = true;
+
     #[inline(always)]
-    fn is_plain(&self, lanes: usize) -> bool {
-        self.tail == lanes && self.b_offsets.is_null() && self.b_copy.is_null() && self.bias.is_null()
+    unsafe fn sums<V: Vector, const R: usize, const N: usize>(
+        tile: &Tile<V::Item>,
+        mask: V::Mask,
+    ) -> [[V; N]; R] {
+        // SAFETY: the caller's promise.
+        unsafe { in_rows::<V, R, N, false, false>(tile, mask) }
     }
 }
 
-/// Computes a tile of `R` rows by `N` vectors, which must be plain with `PLAIN`.
+impl Form for Gathered {
+    const WHOLE: bool = true;
+
+    #[inline(always)]
+    unsafe fn sums<V: Vector, const R: usize, const N: usize>(
+        tile: &Tile<V::Item>,
+        mask: V::Mask,
+    ) -> [[V; N]; R] {
+        // SAFETY: the caller's promise.
+        unsafe { gathered::<V, R, N, false>(tile, mask) }
+    }
+}
+
+impl Form for Any {
+    const WHOLE: bool = false;
+
+    #[inline(always)]
+    unsafe fn sums<V: Vector, const R: usize, const N: usize>(
+        tile: &Tile<V::Item>,
+        mask: V::Mask,
+    ) -> [[V; N]; R] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if !tile.b_offsets.is_null() {
+                gathered::<V, R, N, true>(tile, mask)
+            } else if !tile.b_copy.is_null() {
+                in_rows::<V, R, N, true, true>(tile, mask)
+            } else if tile.b_padded || tile.tail == V::LANES {
+                in_rows::<V, R, N, false, false>(tile, mask)
+            } else {
+                in_rows::<V, R, N, true, false>(tile, mask)
+            }
+        }
+    }
+}
+
+/// Computes a tile of `R` rows by `N` vectors, which must be of the form.
 ///
 /// # Safety
 /// A must be valid for `R` rows and `k` columns, B for `k` rows of all lanes in use (or of all lanes if padded), C and
 /// the bias for the lanes in use, the copy for `k * N` vectors; and the processor must have the vector's instruction set.
 #[inline(always)]
-pub unsafe fn compute<V: Vector, const R: usize, const N: usize, const PLAIN: bool>(tile: &Tile<V::Item>) {
+pub unsafe fn compute<V: Vector, F: Form, const R: usize, const N: usize>(tile: &Tile<V::Item>) {
     // SAFETY: the caller's promise.
     unsafe {
         let mask = V::mask(tile.tail);
@@ -130,23 +201,9 @@ pub unsafe fn compute<V: Vector, const R: usize, const N: usize, const PLAIN: bo
                 crate::simd::prefetch_near(tile.c.wrapping_add(i * tile.c_row + j * V::LANES).cast());
             }
         }
-        let mut sums = if PLAIN {
-            sums::<V, R, N, false, false>(tile, mask)
-        } else if !tile.b_offsets.is_null() {
-            if tile.tail == V::LANES {
-                gathered::<V, R, N, false>(tile, mask)
-            } else {
-                gathered::<V, R, N, true>(tile, mask)
-            }
-        } else if !tile.b_copy.is_null() {
-            sums::<V, R, N, true, true>(tile, mask)
-        } else if tile.b_padded || tile.tail == V::LANES {
-            sums::<V, R, N, false, false>(tile, mask)
-        } else {
-            sums::<V, R, N, true, false>(tile, mask)
-        };
-        let whole = PLAIN || tile.tail == V::LANES;
-        if !PLAIN && !tile.bias.is_null() {
+        let mut sums = F::sums::<V, R, N>(tile, mask);
+        let whole = F::WHOLE || tile.tail == V::LANES;
+        if !tile.bias.is_null() {
             for j in 0..N {
                 let bias = tile.bias.add(j * V::LANES);
                 let bias = if whole || j + 1 < N { V::load(bias) } else { V::load_masked(bias, mask) };
@@ -157,12 +214,12 @@ pub unsafe fn compute<V: Vector, const R: usize, const N: usize, const PLAIN: bo
         }
         let bounded = tile.finish.as_ref().map(Finish::is_bounded);
         match (bounded, tile.accumulate) {
-            (None, false) => store::<V, R, N, PLAIN, false, false, false>(tile, mask, &sums),
-            (None, true) => store::<V, R, N, PLAIN, true, false, false>(tile, mask, &sums),
-            (Some(false), false) => store::<V, R, N, PLAIN, false, true, false>(tile, mask, &sums),
-            (Some(false), true) => store::<V, R, N, PLAIN, true, true, false>(tile, mask, &sums),
-            (Some(true), false) => store::<V, R, N, PLAIN, false, true, true>(tile, mask, &sums),
-            (Some(true), true) => store::<V, R, N, PLAIN, true, true, true>(tile, mask, &sums),
+            (None, false) => store::<V, F, R, N, false, false, false>(tile, mask, &sums),
+            (None, true) => store::<V, F, R, N, true, false, false>(tile, mask, &sums),
+            (Some(false), false) => store::<V, F, R, N, false, true, false>(tile, mask, &sums),
+            (Some(false), true) => store::<V, F, R, N, true, true, false>(tile, mask, &sums),
+            (Some(true), false) => store::<V, F, R, N, false, true, true>(tile, mask, &sums),
+            (Some(true), true) => store::<V, F, R, N, true, true, true>(tile, mask, &sums),
         }
     }
 }
@@ -174,9 +231,9 @@ pub unsafe fn compute<V: Vector, const R: usize, const N: usize, const PLAIN: bo
 #[inline(always)]
 unsafe fn store<
     V: Vector,
+    F: Form,
     const R: usize,
     const N: usize,
-    const PLAIN: bool,
     const ACCUMULATE: bool,
     const FINISH: bool,
     const BOUNDED: bool,
@@ -185,7 +242,7 @@ unsafe fn store<
     mask: V::Mask,
     sums: &[[V; N]; R],
 ) {
-    let whole = PLAIN || tile.tail == V::LANES;
+    let whole = F::WHOLE || tile.tail == V::LANES;
     // SAFETY: the caller's promise.
     unsafe {
         let bounds = match &tile.finish {
@@ -218,7 +275,7 @@ unsafe fn store<
 }
 
 #[inline(always)]
-unsafe fn sums<V: Vector, const R: usize, const N: usize, const MASKED: bool, const COPY: bool>(
+unsafe fn in_rows<V: Vector, const R: usize, const N: usize, const MASKED: bool, const COPY: bool>(
     tile: &Tile<V::Item>,
     mask: V::Mask,
 ) -> [[V; N]; R] {

@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::{Kernel, Vector};
-use crate::gemm::tile::{Tile, TileFunctions, compute};
+use crate::gemm::tile::{Any, Form, Gathered, Plain, Tile, TileFunctions, compute};
 
 /// 8 lanes of `f32`.
 #[derive(Clone, Copy)]
@@ -22,14 +22,18 @@ pub unsafe fn enter<V: Vector, K: Kernel<V::Item>>(kernel: K) {
 }
 
 #[target_feature(enable = "avx2,fma")]
-unsafe fn tile<V: Vector, const R: usize, const N: usize, const PLAIN: bool>(tile: &Tile<V::Item>) {
+unsafe fn tile<V: Vector, F: Form, const R: usize, const N: usize>(tile: &Tile<V::Item>) {
     // SAFETY: the caller's promise.
-    unsafe { compute::<V, R, N, PLAIN>(tile) }
+    unsafe { compute::<V, F, R, N>(tile) }
 }
 
 macro_rules! row {
     ($vector:ty, $rows:literal: $($vectors:literal)*) => {
-        &[$(TileFunctions { plain: tile::<$vector, $rows, $vectors, true>, any: tile::<$vector, $rows, $vectors, false> }),*]
+        &[$(TileFunctions {
+            plain: tile::<$vector, Plain, $rows, $vectors>,
+            gathered: tile::<$vector, Gathered, $rows, $vectors>,
+            any: tile::<$vector, Any, $rows, $vectors>,
+        }),*]
     };
 }
 

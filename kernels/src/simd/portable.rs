@@ -2,7 +2,7 @@
 #![allow(clippy::missing_safety_doc)]
 
 use super::Vector;
-use crate::gemm::tile::{Tile, TileFunctions, compute};
+use crate::gemm::tile::{Any, Form, Gathered, Plain, Tile, TileFunctions, compute};
 
 /// Lanes that are added and multiplied one by one, as far as this source goes.
 #[derive(Clone, Copy)]
@@ -15,14 +15,18 @@ pub type F32x4 = Array<f32, 4>;
 /// 2 lanes of `f64`.
 pub type F64x2 = Array<f64, 2>;
 
-unsafe fn tile<V: Vector, const R: usize, const N: usize, const PLAIN: bool>(tile: &Tile<V::Item>) {
+unsafe fn tile<V: Vector, F: Form, const R: usize, const N: usize>(tile: &Tile<V::Item>) {
     // SAFETY: the caller's promise.
-    unsafe { compute::<V, R, N, PLAIN>(tile) }
+    unsafe { compute::<V, F, R, N>(tile) }
 }
 
 macro_rules! row {
     ($vector:ty, $rows:literal: $($vectors:literal)*) => {
-        &[$(TileFunctions { plain: tile::<$vector, $rows, $vectors, true>, any: tile::<$vector, $rows, $vectors, false> }),*]
+        &[$(TileFunctions {
+            plain: tile::<$vector, Plain, $rows, $vectors>,
+            gathered: tile::<$vector, Gathered, $rows, $vectors>,
+            any: tile::<$vector, Any, $rows, $vectors>,
+        }),*]
     };
 }
 

@@ -14,6 +14,7 @@ mod tests;
 use crate::loops::{
     Access, BufferId, CompareOp, Condition, Index, Kernel, LoopKind, Reg, Scalar, ScalarOp, Stmt, Var,
 };
+pub(super) use phases::operands;
 use phases::{Needs, Phases};
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! How the body of a loop falls into phases, with wide functions between them.
 
-use crate::loops::{Index, Kernel, Reg, Scalar, ScalarOp, Stmt, UnaryOp, Var};
+use crate::loops::{Condition, Index, Kernel, Reg, Scalar, ScalarOp, Stmt, UnaryOp, Var};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most local buffers of a loop.
@@ -215,18 +215,27 @@ fn is_cheap(op: UnaryOp) -> bool {
 fn index_of(statement: &Stmt) -> Option<&Index> {
     match statement {
         Stmt::Let { op: ScalarOp::Index(index), .. } => Some(index),
-        Stmt::Load { index, .. } | Stmt::Store { index, .. } => Some(index),
+        Stmt::Load { index, .. } | Stmt::Store { index, .. } | Stmt::Update { index, .. } => Some(index),
         _ => None,
     }
 }
 
-/// The registers that a statement reads, those of its position included.
-fn operands(statement: &Stmt) -> Vec<Reg> {
+/// The registers that a statement itself reads, those of its position included.
+pub(in crate::lower) fn operands(statement: &Stmt) -> Vec<Reg> {
+    let of_index = |index: &Index| index.registers.iter().map(|(reg, _)| *reg).collect::<Vec<Reg>>();
+    let of_condition = |condition: &Condition| match condition {
+        Condition::Affine { index, .. } => of_index(index),
+        Condition::Register(reg) => vec![*reg],
+    };
     let mut all = match statement {
         Stmt::Let { args, .. } => args.clone(),
-        Stmt::Store { value, .. } | Stmt::Reduce { value, .. } => vec![*value],
-        _ => Vec::new(),
+        Stmt::Store { value, .. } | Stmt::Update { value, .. } => vec![*value],
+        Stmt::Reduce { value, .. } | Stmt::Set { value, .. } => vec![*value],
+        Stmt::If { conditions, .. } => conditions.iter().flat_map(of_condition).collect(),
+        Stmt::Fail { condition, value, .. } => vec![*condition, *value],
+        Stmt::Load { .. } | Stmt::For { .. } | Stmt::Wide { .. } => Vec::new(),
+        Stmt::Accumulator { .. } | Stmt::Read { .. } => Vec::new(),
     };
-    all.extend(index_of(statement).into_iter().flat_map(|index| index.registers.iter().map(|(reg, _)| *reg)));
+    all.extend(index_of(statement).into_iter().flat_map(of_index));
     all
 }
