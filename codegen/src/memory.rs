@@ -257,7 +257,7 @@ fn write_in_place(program: &Program, ranges: &mut [Option<Range>], groups: &mut 
             }
             Step::Loop { body, .. } | Step::Parts { body, .. } => position += count(body) + 1,
             Step::Gemm { .. } | Step::Conv { .. } | Step::ArgSort { .. } => {}
-            Step::Copy { .. } | Step::Zero { .. } => {}
+            Step::Pack { .. } | Step::Copy { .. } | Step::Zero { .. } => {}
         }
     }
 }

@@ -124,6 +124,16 @@ pub enum Step {
         /// Operand and result.
         places: [Place; 2],
     },
+    /// Brings the right operand of products into the layout of [`Gemm::pack`].
+    Pack {
+        /// The sizes and strides of one of these products, as they would be without.
+        #[serde(with = "GemmFields")]
+        gemm: Gemm,
+        /// In f64 instead of f32.
+        double: bool,
+        /// Operand and result.
+        places: [Place; 2],
+    },
     /// Copies bytes.
     Copy {
         /// From.
@@ -199,6 +209,14 @@ pub struct Program {
     pub arena: usize,
 }
 
+impl Program {
+    /// More memory.
+    pub(crate) fn add_piece(&mut self, piece: Piece) -> Place {
+        self.pieces.push(piece);
+        Place::start(Memory(self.pieces.len() as u32 - 1))
+    }
+}
+
 impl Step {
     /// Reads and writes of this step itself (not of the steps of a loop): places, and whether each is written.
     pub fn places(&self, kernels: &[Kernel]) -> Vec<(&Place, bool)> {
@@ -216,7 +234,9 @@ impl Step {
                 }
                 places
             }
-            Step::ArgSort { places: [from, to], .. } => vec![(from, false), (to, true)],
+            Step::ArgSort { places: [from, to], .. } | Step::Pack { places: [from, to], .. } => {
+                vec![(from, false), (to, true)]
+            }
             Step::Copy { from, to, .. } => vec![(from, false), (to, true)],
             Step::Zero { to, .. } => vec![(to, true)],
             Step::Loop { .. } | Step::Parts { .. } => Vec::new(),
@@ -235,7 +255,7 @@ impl Step {
                 places.iter_mut().for_each(&mut *visit);
                 epilogue.iter_mut().flat_map(|epilogue| &mut epilogue.arguments).for_each(visit);
             }
-            Step::ArgSort { places, .. } => places.iter_mut().for_each(visit),
+            Step::ArgSort { places, .. } | Step::Pack { places, .. } => places.iter_mut().for_each(visit),
             Step::Copy { from, to, .. } => [from, to].into_iter().for_each(visit),
             Step::Zero { to, .. } => visit(to),
             Step::Loop { .. } | Step::Parts { .. } => {}
@@ -249,7 +269,7 @@ impl Step {
             Step::Gemm { epilogue, .. } | Step::Conv { epilogue, .. } => {
                 epilogue.as_mut().map(|epilogue| &mut epilogue.kernel)
             }
-            Step::ArgSort { .. } | Step::Copy { .. } | Step::Zero { .. } => None,
+            Step::ArgSort { .. } | Step::Pack { .. } | Step::Copy { .. } | Step::Zero { .. } => None,
             Step::Loop { .. } | Step::Parts { .. } => None,
         }
     }
@@ -261,6 +281,7 @@ impl Step {
             Step::Gemm { .. } => "gemm",
             Step::Conv { .. } => "conv",
             Step::ArgSort { .. } => "sort",
+            Step::Pack { .. } => "pack",
             Step::Copy { .. } => "copy",
             Step::Zero { .. } => "zero",
             Step::Loop { .. } => "loop",
@@ -273,7 +294,7 @@ impl Step {
         match self {
             Step::Loop { body, .. } | Step::Parts { body, .. } => body,
             Step::Kernel { .. } | Step::Gemm { .. } | Step::Conv { .. } | Step::ArgSort { .. } => &[],
-            Step::Copy { .. } | Step::Zero { .. } => &[],
+            Step::Pack { .. } | Step::Copy { .. } | Step::Zero { .. } => &[],
         }
     }
 
@@ -282,7 +303,7 @@ impl Step {
         match self {
             Step::Loop { body, .. } | Step::Parts { body, .. } => body,
             Step::Kernel { .. } | Step::Gemm { .. } | Step::Conv { .. } | Step::ArgSort { .. } => &mut [],
-            Step::Copy { .. } | Step::Zero { .. } => &mut [],
+            Step::Pack { .. } | Step::Copy { .. } | Step::Zero { .. } => &mut [],
         }
     }
 }
@@ -367,6 +388,10 @@ fn write_steps(f: &mut fmt::Formatter<'_>, steps: &[Step], kernels: &[Kernel], d
             }
             Step::ArgSort { lines, length, places: [from, to], .. } => {
                 writeln!(f, "sort {lines}x{length} {from} -> {to}")?;
+            }
+            Step::Pack { gemm, double, places: [from, to] } => {
+                let dtype = if *double { "f64" } else { "f32" };
+                writeln!(f, "pack {dtype} {}x{} {from}{:?} -> {to}", gemm.k, gemm.n, gemm.b_strides)?;
             }
             Step::Copy { from, to, bytes } => writeln!(f, "copy {bytes} {from} -> {to}")?,
             Step::Zero { to, bytes } => writeln!(f, "zero {bytes} -> {to}")?,

@@ -60,6 +60,10 @@ impl Program {
                 let elements = lines * length;
                 Work { calls: 1, operations: 0, bytes: (elements * (dtype.size() + 8)) as u64 }
             }
+            Step::Pack { gemm, double, .. } => {
+                let bytes = 2 * (gemm.k * gemm.n) as u64 * float(*double);
+                Work { calls: 1, operations: 0, bytes }
+            }
             Step::Copy { bytes, .. } => Work { calls: 1, operations: 0, bytes: 2 * *bytes as u64 },
             Step::Zero { bytes, .. } => Work { calls: 1, operations: 0, bytes: *bytes as u64 },
             Step::Loop { trip, body, .. } => self.work_of_all(body).times(*trip as u64),

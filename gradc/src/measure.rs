@@ -49,6 +49,7 @@ impl Session {
                     }
                     Step::Conv { form, .. } => format!("{form:?}"),
                     Step::ArgSort { lines, length, .. } => format!("{lines}x{length}"),
+                    Step::Pack { gemm, .. } => format!("{}x{}", gemm.k, gemm.n),
                     Step::Copy { .. } | Step::Zero { .. } => String::new(),
                     Step::Loop { trip, body, .. } => match body.last() {
                         Some(Step::Loop { trip: inner, .. }) => format!("{trip} times {inner} rounds"),

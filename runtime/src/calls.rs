@@ -6,7 +6,7 @@ use gradc_kernels::{Conv, ConvForm, Element, Epilogue, EpilogueFunction, Finish,
 use std::sync::atomic::{AtomicI64, Ordering};
 
 /// The functions by their symbols.
-pub(crate) fn symbols() -> [(&'static str, *const u8); 19] {
+pub(crate) fn symbols() -> [(&'static str, *const u8); 21] {
     [
         ("gradc_rt_parallel", gradc_rt_parallel as *const u8),
         ("gradc_rt_gemm_f32", gradc_rt_gemm_f32 as *const u8),
@@ -23,6 +23,8 @@ pub(crate) fn symbols() -> [(&'static str, *const u8); 19] {
         ("gradc_rt_general_gemm_f64", gradc_rt_general_gemm_f64 as *const u8),
         ("gradc_rt_finished_convolve_f32", gradc_rt_finished_convolve_f32 as *const u8),
         ("gradc_rt_finished_convolve_f64", gradc_rt_finished_convolve_f64 as *const u8),
+        ("gradc_rt_pack_f32", gradc_rt_pack_f32 as *const u8),
+        ("gradc_rt_pack_f64", gradc_rt_pack_f64 as *const u8),
         ("gradc_rt_sort", gradc_rt_sort as *const u8),
         ("gradc_rt_copy", gradc_rt_copy as *const u8),
         ("gradc_rt_zero", gradc_rt_zero as *const u8),
@@ -217,8 +219,24 @@ macro_rules! products {
         $part:ident,
         $conv:ident,
         $general_gemm:ident,
-        $finished_conv:ident
+        $finished_conv:ident,
+        $pack:ident
     ) => {
+        /// The right operand of a product, packed.
+        ///
+        /// # Safety
+        /// Called by entry functions only: the descriptor holds the words of a [`Gemm`], the pointers fit it.
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $pack(
+            frame: *const Frame,
+            descriptor: *const i64,
+            from: *const $float,
+            to: *mut $float,
+        ) {
+            // SAFETY: operand and result are as large as lowering made them.
+            unsafe { gemm_of(descriptor, false).pack_from(from, to, &*(*frame).team) }
+        }
+
         /// Some rows, on this thread; the descriptor ends with whether B is packed.
         ///
         /// # Safety
@@ -384,7 +402,8 @@ products!(
     gradc_rt_gemm_part_f32,
     gradc_rt_convolve_f32,
     gradc_rt_general_gemm_f32,
-    gradc_rt_finished_convolve_f32
+    gradc_rt_finished_convolve_f32,
+    gradc_rt_pack_f32
 );
 products!(
     f64,
@@ -394,7 +413,8 @@ products!(
     gradc_rt_gemm_part_f64,
     gradc_rt_convolve_f64,
     gradc_rt_general_gemm_f64,
-    gradc_rt_finished_convolve_f64
+    gradc_rt_finished_convolve_f64,
+    gradc_rt_pack_f64
 );
 
 /// # Safety

@@ -4,7 +4,7 @@
 //! known: kernels, descriptors and run-time functions are symbols of the module.
 
 use super::CompileOptions;
-use super::facts::{can_fail, grain, sort_key, widest};
+use super::facts::{can_fail, gemm_words, grain, sort_key, widest};
 use super::finish::Finish;
 use super::share::{self, Share, Unit};
 use crate::program::{Epilogue, LoopId, Origins, Place, Program, Step};
@@ -18,7 +18,7 @@ use gradc_kernels::Gemm;
 use std::collections::HashMap;
 
 /// The symbols of the run-time functions that an entry function calls.
-pub(super) const SYMBOLS: [&str; 19] = [
+pub(super) const SYMBOLS: [&str; 21] = [
     "gradc_rt_parallel",
     "gradc_rt_tick",
     "gradc_rt_gemm_f32",
@@ -35,6 +35,8 @@ pub(super) const SYMBOLS: [&str; 19] = [
     "gradc_rt_general_gemm_f64",
     "gradc_rt_finished_convolve_f32",
     "gradc_rt_finished_convolve_f64",
+    "gradc_rt_pack_f32",
+    "gradc_rt_pack_f64",
     "gradc_rt_sort",
     "gradc_rt_copy",
     "gradc_rt_zero",
@@ -221,6 +223,10 @@ impl<M: Module> Entry<'_, M> {
                     vec![sort_key(*dtype) as i64, *lines as i64, *length as i64, i64::from(*descending)];
                 self.described("gradc_rt_sort", words, places, &[])
             }
+            Step::Pack { gemm, double, places } => {
+                let name = if *double { "gradc_rt_pack_f64" } else { "gradc_rt_pack_f32" };
+                self.described(name, gemm_words(gemm), places, &[])
+            }
             Step::Copy { from, to, bytes } => {
                 let (from, to) = (self.address(from), self.address(to));
                 let (start, bytes) = self.part_of(*bytes);
@@ -256,13 +262,7 @@ impl<M: Module> Entry<'_, M> {
         let finish = self.finish(epilogue, &places[2]);
         let in_parts = matches!(self.share, Some(Share { unit: Unit::Part, .. }));
         let general = finish.is_some() || gemm.group != gemm.batch || in_parts;
-        let words = [
-            &[gemm.batch, gemm.m, gemm.n, gemm.k].map(|word| word as i64)[..],
-            &gemm.a_strides.map(|word| word as i64),
-            &gemm.b_strides.map(|word| word as i64),
-            &[gemm.c_batch_stride as i64, gemm.c_row_stride as i64, i64::from(gemm.accumulate)],
-        ];
-        let mut words = words.concat();
+        let mut words = gemm_words(gemm);
         let bias = match bias {
             Some(bias) => self.address(bias),
             None => self.builder.ins().iconst(types::I64, 0),

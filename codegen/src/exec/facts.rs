@@ -3,6 +3,7 @@
 use crate::loops::{Kernel, Stmt};
 use crate::program::Step;
 use gradc_ir::DType;
+use gradc_kernels::Gemm;
 use gradc_runtime::SortKey;
 
 /// Element operations below which a kernel stays on one thread.
@@ -36,6 +37,17 @@ pub(super) fn sort_key(dtype: DType) -> SortKey {
     }
 }
 
+/// A product of one group as words, as the run-time functions read it.
+pub(super) fn gemm_words(gemm: &Gemm) -> Vec<i64> {
+    let words = [
+        &[gemm.batch, gemm.m, gemm.n, gemm.k].map(|word| word as i64)[..],
+        &gemm.a_strides.map(|word| word as i64),
+        &gemm.b_strides.map(|word| word as i64),
+        &[gemm.c_batch_stride as i64, gemm.c_row_stride as i64, i64::from(gemm.accumulate)],
+    ];
+    words.concat()
+}
+
 /// The most buffers that a kernel of these steps has.
 pub(super) fn widest(steps: &[Step]) -> usize {
     let width = |step: &Step| match step {
@@ -44,7 +56,7 @@ pub(super) fn widest(steps: &[Step]) -> usize {
         Step::Gemm { epilogue, .. } | Step::Conv { epilogue, .. } => {
             epilogue.as_ref().map_or(0, |epilogue| epilogue.arguments.len())
         }
-        Step::ArgSort { .. } | Step::Copy { .. } | Step::Zero { .. } => 0,
+        Step::ArgSort { .. } | Step::Pack { .. } | Step::Copy { .. } | Step::Zero { .. } => 0,
     };
     steps.iter().map(width).max().unwrap_or(0)
 }
@@ -57,7 +69,7 @@ pub(super) fn step_can_fail(step: &Step, kernels: &[Kernel]) -> bool {
             body.iter().any(|step| step_can_fail(step, kernels))
         }
         Step::Gemm { .. } | Step::Conv { .. } | Step::ArgSort { .. } => false,
-        Step::Copy { .. } | Step::Zero { .. } => false,
+        Step::Pack { .. } | Step::Copy { .. } | Step::Zero { .. } => false,
     }
 }
 

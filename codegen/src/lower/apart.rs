@@ -88,7 +88,8 @@ impl Rule {
             }
             Step::Copy { from, to, bytes } => [from, to].into_iter().all(|place| self.bytes(place, *bytes)),
             Step::Zero { to, bytes } => self.bytes(to, *bytes),
-            Step::Conv { .. } | Step::ArgSort { .. } | Step::Loop { .. } | Step::Parts { .. } => false,
+            Step::Conv { .. } | Step::ArgSort { .. } | Step::Pack { .. } => false,
+            Step::Loop { .. } | Step::Parts { .. } => false,
         }
     }
 

@@ -17,7 +17,7 @@ pub(super) fn begin(program: &mut Program) {
                 (0..body.len()).for_each(|position| improve(program, Some(at), position))
             }
             Step::Kernel { .. } | Step::Conv { .. } | Step::ArgSort { .. } => {}
-            Step::Copy { .. } | Step::Zero { .. } | Step::Parts { .. } => {}
+            Step::Pack { .. } | Step::Copy { .. } | Step::Zero { .. } | Step::Parts { .. } => {}
         }
     }
     forget_unused(program);

@@ -71,6 +71,6 @@ fn may_move(step: &Step) -> bool {
         Step::Gemm { gemm, .. } => gemm.batch == 1,
         Step::Loop { .. } | Step::Parts { .. } => false,
         Step::Kernel { .. } | Step::Conv { .. } | Step::ArgSort { .. } => true,
-        Step::Copy { .. } | Step::Zero { .. } => true,
+        Step::Pack { .. } | Step::Copy { .. } | Step::Zero { .. } => true,
     }
 }

@@ -9,6 +9,7 @@ mod decisions;
 mod early;
 mod epilogue;
 mod index;
+mod invariant;
 mod nest;
 mod packed;
 mod parts;
@@ -23,7 +24,7 @@ mod window;
 mod zeros;
 
 use crate::loops::Kernel;
-use crate::program::{LoopId, Memory, Origins, Piece, Place, Program, Step};
+use crate::program::{LoopId, Origins, Piece, Place, Program, Step};
 use crate::{CodegenError, memory, recompute};
 use gradc_ir::{Builder, Graph, Node, Op, Value, decompose};
 use std::collections::{BTreeMap, HashMap};
@@ -61,6 +62,9 @@ pub fn lower_within(
     zeros::spread(&mut program);
     carries::hand_on(&mut program);
     begin::begin(&mut program);
+    if arena_limit.is_none() {
+        invariant::pack(&mut program, threads);
+    }
     packed::forget_unused(&mut program);
     early::advance(&mut program);
     apart::mark(&mut program, threads);
@@ -141,8 +145,7 @@ type Parts = Vec<Place>;
 
 impl Lowering {
     fn piece(&mut self, piece: Piece) -> Place {
-        self.program.pieces.push(piece);
-        Place::start(Memory(self.program.pieces.len() as u32 - 1))
+        self.program.add_piece(piece)
     }
 
     /// New memory in the arena.

@@ -4,11 +4,13 @@
 //! panel is as wide as its columns need in whole cache lines, filled up with zeros. The layout is the same for every
 //! tier.
 
+use std::ops::RangeInclusive;
+
 use super::Gemm;
-use super::pack::Panels;
+use super::pack::{Panels, panel};
 use super::tile::Ahead;
-use crate::Element;
-use crate::simd::Vector;
+use crate::simd::{Kernel, Vector};
+use crate::{Element, Team, Tier};
 
 /// Bytes of a row of a panel: a multiple of the width of every tier's widest tile.
 const PANEL_BYTES: usize = 3 * LINE;
@@ -25,6 +27,9 @@ pub(super) const fn panel_columns<T>() -> usize {
 pub(super) fn row_length<T>(columns: usize, column: usize) -> usize {
     (columns - column).min(panel_columns::<T>()).next_multiple_of(LINE / size_of::<T>())
 }
+
+/// Where the columns of B are adjacent: fewer rows gain nothing, and more too little for the memory.
+const ROWS_WITH_ADJACENT: RangeInclusive<usize> = 4..=64;
 
 /// A packed matrix.
 pub struct Packed<T> {
@@ -75,9 +80,9 @@ impl<T: Element> Panels<T> for Packed<T> {
 impl Gemm {
     /// Whether it pays to pack B, if that has to be done only once.
     pub fn prefers_packed<T: Element>(&self) -> bool {
-        let strided = self.b_strides[2] != 1 && self.m > 1;
         let one = self.batch == 1 || self.b_strides[0] == 0 && self.reduced().0.batch == 1;
-        one && self.n > 4 && self.k > 1 && strided
+        let rows = if self.b_strides[2] == 1 { ROWS_WITH_ADJACENT } else { 2..=usize::MAX };
+        one && self.n > 4 && self.k > 1 && rows.contains(&self.m)
     }
 
     /// The elements of B when it is packed.
@@ -91,17 +96,63 @@ impl Gemm {
     pub fn pack<T: Element>(&self, b: &[T], packed: &mut [T]) {
         assert_eq!(packed.len(), self.packed_elements::<T>(), "the packed matrix has its size");
         let [_, row, column] = self.b_strides;
-        let mut rest = packed;
-        for start in (0..self.n).step_by(panel_columns::<T>()) {
-            let length = row_length::<T>(self.n, start);
-            let (panel, later) = rest.split_at_mut(self.k * length);
-            for (r, line) in panel.chunks_exact_mut(length).enumerate() {
-                for (c, element) in line.iter_mut().enumerate() {
-                    let offset = r as isize * row + (start + c) as isize * column;
-                    *element = if start + c < self.n { b[offset as usize] } else { T::ZERO };
-                }
-            }
-            rest = later;
+        let corners = [0, (self.k as isize - 1) * row].map(|at| [at, at + (self.n as isize - 1) * column]);
+        let is_within = |at: isize| usize::try_from(at).is_ok_and(|at| at < b.len());
+        assert!(
+            packed.is_empty() || corners.as_flattened().iter().all(|at| is_within(*at)),
+            "B is large enough"
+        );
+        // SAFETY: both matrices lie within the slices.
+        unsafe { self.pack_from(b.as_ptr(), packed.as_mut_ptr(), &Team::new(1)) }
+    }
+
+    /// As [`Gemm::pack`], on a team.
+    ///
+    /// # Safety
+    /// `b` must be valid for the elements of B, `packed` for [`Gemm::packed_elements`].
+    pub unsafe fn pack_from<T: Element>(&self, b: *const T, packed: *mut T, team: &Team) {
+        let columns = panel_columns::<T>();
+        let tier = Tier::current();
+        let shared = Shared { gemm: *self, b, packed };
+        team.run(self.n.div_ceil(columns), &|panel, _| {
+            // SAFETY: the caller's promise; the panels do not overlap.
+            unsafe { T::dispatch(tier, PackPanel { all: shared.get(), column: panel * columns }) }
+        });
+    }
+}
+
+/// A matrix to pack, and where to.
+struct Shared<T> {
+    gemm: Gemm,
+    b: *const T,
+    packed: *mut T,
+}
+
+impl<T> Shared<T> {
+    fn get(&self) -> &Shared<T> {
+        self
+    }
+}
+
+// SAFETY: threads read the matrix, and write different panels.
+unsafe impl<T> Sync for Shared<T> {}
+
+/// Packs the panel that begins at a column.
+struct PackPanel<'s, T> {
+    all: &'s Shared<T>,
+    column: usize,
+}
+
+impl<T: Element> Kernel<T> for PackPanel<'_, T> {
+    #[inline(always)]
+    unsafe fn call<V: Vector<Item = T>>(self) {
+        let Shared { gemm: Gemm { n, k, b_strides: [_, row, column], .. }, b, packed } = *self.all;
+        let length = row_length::<T>(n, self.column);
+        let width = length.min(n - self.column);
+        // SAFETY: the caller's promise.
+        unsafe {
+            let from = b.offset(self.column as isize * column);
+            panel::<V>(from, column, row, width, length, k, packed.add(self.column * k));
         }
     }
 }
