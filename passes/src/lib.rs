@@ -11,6 +11,7 @@ mod patch_dot;
 mod pipeline;
 mod simplify;
 mod strip_marks;
+mod widen;
 
 pub use canonical::CanonicalDot;
 pub use decompose::Decompose;
@@ -23,3 +24,4 @@ pub use patch_dot::PatchDot;
 pub use pipeline::{by_name, names, pipeline};
 pub use simplify::{Simplify, simplify_counting, simplify_rules};
 pub use strip_marks::StripMarks;
+pub use widen::WidenProducts;

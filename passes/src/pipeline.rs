@@ -1,6 +1,6 @@
 //! Which passes run, in which order.
 
-use crate::{CanonicalDot, Decompose, Fold, Fuse, MergeScans, Pass, PatchDot, Simplify, StripMarks};
+use crate::{CanonicalDot, Decompose, Fold, Fuse, MergeScans, Pass, PatchDot, Simplify, StripMarks, WidenProducts};
 use gradc_ir::{Graph, Op, ScanOp, rebuild};
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ const PLAIN: &[&dyn Pass] = &[&EachBody(StripMarks), &EachBody(Decompose)];
 /// Less work of every node by itself.
 const TIDY: &[&dyn Pass] = &[
     &EachBody(StripMarks),
+    &EachBody(WidenProducts),
     &EachBody(Simplify),
     &EachBody(Fold),
     &MergeScans,
@@ -22,6 +23,7 @@ const TIDY: &[&dyn Pass] = &[
 /// Nodes together, as kernels.
 const FULL: &[&dyn Pass] = &[
     &EachBody(StripMarks),
+    &EachBody(WidenProducts),
     &EachBody(Simplify),
     &EachBody(Fold),
     &MergeScans,
