@@ -1,6 +1,8 @@
 //! Which passes run, in which order.
 
-use crate::{CanonicalDot, Decompose, Fold, Fuse, MergeScans, Pass, PatchDot, Simplify, StripMarks, WidenProducts};
+use crate::{
+    CanonicalDot, Decompose, Fold, Fuse, MergeScans, Pass, PatchDot, Simplify, StripMarks, WidenProducts,
+};
 use gradc_ir::{Graph, Op, ScanOp, rebuild};
 use std::sync::Arc;
 

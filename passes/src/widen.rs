@@ -30,7 +30,9 @@ impl Pass for WidenProducts {
                     let product = builder.build(node.op.clone(), &wide.map(Expr::value));
                     Some(product.cast(dtype).value())
                 }
-                (Op::Dot(dims), dtype @ (DType::I32 | DType::I64)) => integers(builder, dtype, dims, operands),
+                (Op::Dot(dims), dtype @ (DType::I32 | DType::I64)) => {
+                    integers(builder, dtype, dims, operands)
+                }
                 _ => None,
             }
         })
@@ -89,9 +91,8 @@ fn integers(builder: &Builder, dtype: DType, dims: &DotDims, operands: &[Value])
         return Some(left.dot(right, dims.clone()).cast(dtype).value());
     }
     if let [axis] = dims.lhs_contract[..]
-        && let Some(parts) = (2..=length / 32).find(|&parts| {
-            length.is_multiple_of(parts) && term * (length / parts) as i128 <= EXACT_IN_F32
-        })
+        && let Some(parts) = (2..=length / 32)
+            .find(|&parts| length.is_multiple_of(parts) && term * (length / parts) as i128 <= EXACT_IN_F32)
     {
         return Some(in_parts(builder, dims, operands, [axis, dims.rhs_contract[0]], parts, dtype));
     }
@@ -118,7 +119,8 @@ fn in_parts(
         axes.iter().map(|&axis| if axis < divided { axis } else { axis + 1 }).collect()
     };
     let [left, right] = widened(builder, operands, DType::F32);
-    let [left, right] = [left.reshape(&split(left, contracted[0])), right.reshape(&split(right, contracted[1]))];
+    let [left, right] =
+        [left.reshape(&split(left, contracted[0])), right.reshape(&split(right, contracted[1]))];
     let batch = |axes: &[usize], divided: usize| [moved(axes, divided), vec![divided]].concat();
     let dims = DotDims {
         lhs_batch: batch(&dims.lhs_batch, contracted[0]),

@@ -1,6 +1,7 @@
 //! Convolutions in one to three dimensions, and their gradients.
 
 mod depthwise;
+mod few;
 mod generic;
 mod implicit;
 mod interleaved;
@@ -17,6 +18,7 @@ mod weights;
 mod winograd;
 
 use depthwise::Depthwise;
+use few::Few;
 use implicit::Implicit;
 use interleaved::Interleaved;
 pub use packing::Packing;
@@ -97,6 +99,9 @@ impl Conv {
                 return problem.scratch_bytes::<T>();
             }
             return depthwise::Layout::new::<T>(&Shape::new(self, form), threads).total;
+        }
+        if let Some(problem) = few::Problem::new(self, form) {
+            return problem.scratch_bytes::<T>(threads);
         }
         if let Some(problem) = Problem::new::<T>(self, form) {
             // A smaller team may divide the work in a way that takes more memory.
@@ -216,6 +221,11 @@ impl Conv {
                 let job = Depthwise { shape, layout, tier, team, first, second, result, epilogue, scratch };
                 return job.run(self, form);
             }
+            if let Some(problem) = few::Problem::new(self, form) {
+                let scratch = scratch.cast();
+                Few { problem, tier, team, first, second, result, epilogue, scratch }.run();
+                return;
+            }
             if let Some(problem) = Problem::new::<T>(self, form) {
                 let layout = winograd::Layout::new::<T>(&problem, self.packed, team.threads());
                 let (source, weights, target, scratch) = (first, second, result, scratch.cast());
@@ -284,7 +294,10 @@ impl Conv {
         // Longer sums are divided, and some made as dot products, where there are many rows.
         let is_short = self.in_channels < TAIL_K[0];
         match form {
-            ConvForm::Forward => self.is_depthwise() || is_short && self.is_pointwise(),
+            ConvForm::Forward => {
+                let has_many_positions = few::Problem::new(self, form).is_none();
+                self.is_depthwise() || is_short && self.is_pointwise() && has_many_positions
+            }
             ConvForm::InputGradient => self.is_depthwise(),
             ConvForm::WeightGradient => false,
         }

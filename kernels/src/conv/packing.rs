@@ -1,12 +1,13 @@
 //! Weights that were packed beforehand, because they never change: transformed for windows, as the matrices that
 //! an input gradient multiplies with, or in the order in which images side by side read them.
 
+use super::few;
 use super::implicit::{self, Implicit};
 use super::interleaved::{self, Order};
 use super::shape::Shape;
 use super::winograd::{self, Problem};
 use super::{Conv, ConvForm};
-use crate::{Element, Team, Tier};
+use crate::{Element, Gemm, Team, Tier};
 
 /// A layout of the weights of a convolution. Equal for convolutions that can share packed weights.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -20,10 +21,15 @@ enum Kind {
     Matrices(Conv),
     /// For images that are computed side by side.
     Ordered(Order),
+    /// The right operand of the product of few patches: rows, columns, and the strides of both.
+    Panels { k: usize, n: usize, strides: [isize; 3] },
 }
 
 /// Input gradients with more positions than this spend little of their time on reordering their weights.
 const MANY_POSITIONS: usize = 8192;
+
+/// Fewer rows gain nothing from panels.
+const FEW_ROWS: usize = 4;
 
 impl Conv {
     /// How the weights of `form` are to be packed, if that pays when it has to be done only once. The convolution that
@@ -32,6 +38,10 @@ impl Conv {
         let conv = Conv { packed: true, ..*self };
         if form == ConvForm::WeightGradient || conv.is_degenerate() || conv.is_depthwise() {
             return None;
+        }
+        if let Some(problem) = few::Problem::new(&conv, form) {
+            let Gemm { m, n, k, b_strides: strides, .. } = problem.product();
+            return (m >= FEW_ROWS).then_some(Packing(Kind::Panels { k, n, strides }));
         }
         if let Some(Problem { out, channels, rows, weights, flip, .. }) = Problem::new::<T>(&conv, form) {
             return Some(Packing(Kind::Windows { out, channels, rows, strides: weights, flip }));
@@ -54,6 +64,7 @@ impl Packing {
                 winograd::Panels::new(channels, rows, (out + 2) * (out + 2)).elements()
             }
             Kind::Ordered(Order { rows, channels, taps, .. }) => rows * channels * taps,
+            Kind::Panels { k, n, strides } => few::panels(k, n, strides).packed_elements::<T>(),
             Kind::Matrices(conv) => {
                 conv.out_channels * (conv.in_channels / conv.groups) * conv.kernel.iter().product::<usize>()
             }
@@ -72,6 +83,7 @@ impl Packing {
                 // SAFETY: the lengths are right, and the processor has its own tier.
                 unsafe { transform.run(Tier::current(), from, to, team) };
             }
+            Kind::Panels { k, n, strides } => few::panels(k, n, strides).pack(weights, packed),
             Kind::Ordered(order) => {
                 assert_eq!(weights.len(), packed.len(), "the weights have their size");
                 // SAFETY: the lengths are right.

@@ -1,4 +1,5 @@
 mod channels;
+mod few;
 
 use super::*;
 use crate::testing::{Numbers, close};
