@@ -28,8 +28,10 @@ pub(super) fn row_length<T>(columns: usize, column: usize) -> usize {
     (columns - column).min(panel_columns::<T>()).next_multiple_of(LINE / size_of::<T>())
 }
 
-/// Where the columns of B are adjacent: fewer rows gain nothing, and more too little for the memory.
+/// Where the columns of B are adjacent: fewer rows gain nothing unless B is large, and more too little for the memory.
 const ROWS_WITH_ADJACENT: RangeInclusive<usize> = 4..=64;
+/// A B of more bytes is large.
+const LARGE: usize = 768 << 10;
 
 /// A packed matrix.
 pub struct Packed<T> {
@@ -81,7 +83,11 @@ impl Gemm {
     /// Whether it pays to pack B, if that has to be done only once.
     pub fn prefers_packed<T: Element>(&self) -> bool {
         let one = self.batch == 1 || self.b_strides[0] == 0 && self.reduced().0.batch == 1;
-        let rows = if self.b_strides[2] == 1 { ROWS_WITH_ADJACENT } else { 2..=usize::MAX };
+        let rows = match (self.b_strides[2] == 1, self.k * self.n * size_of::<T>() > LARGE) {
+            (true, true) => 1..=*ROWS_WITH_ADJACENT.end(),
+            (true, false) => ROWS_WITH_ADJACENT,
+            (false, _) => 2..=usize::MAX,
+        };
         one && self.n > 4 && self.k > 1 && rows.contains(&self.m)
     }
 

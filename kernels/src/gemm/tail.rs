@@ -99,9 +99,9 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
                 let a = self.a_at(at, column.first);
                 let mut sums = [T::ZERO; TOGETHER];
                 if many == TOGETHER {
-                    sums = dots::<V, TOGETHER, 1>(k, a, self.a_row, b, 0).map(|row| row[0]);
+                    sums = dots::<V, TOGETHER, 1, false>(k, a, self.a_row, b, 0, 0).map(|row| row[0]);
                 } else {
-                    sums[0] = dots::<V, 1, 1>(k, a, self.a_row, b, 0)[0][0];
+                    sums[0] = dots::<V, 1, 1, false>(k, a, self.a_row, b, 0, 0)[0][0];
                 }
                 self.put(column, at, &sums[..many]);
             }

@@ -391,19 +391,21 @@ unsafe fn gathered<V: Vector, const R: usize, const N: usize, const MASKED: bool
     }
 }
 
-/// `sums[i][j]` = the sum over k of `a[i * a_row + k] * b[j * b_column + k]`: both operands adjacent along k.
+/// `sums[i][j]` = the sum over k of `a[i * a_row + k] * b[j * b_column + k]`: both operands adjacent along k. With `AHEAD`,
+/// what is so many elements behind what is read of B is asked for.
 ///
 /// # Safety
 /// The pointers must be valid for `k` elements in each of `R` rows and `N` columns; and the processor must have the
 /// vector's instruction set.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)]
-pub unsafe fn dots<V: Vector, const R: usize, const N: usize>(
+pub unsafe fn dots<V: Vector, const R: usize, const N: usize, const AHEAD: bool>(
     k: usize,
     a: *const V::Item,
     a_row: isize,
     b: *const V::Item,
     b_column: isize,
+    ahead: isize,
 ) -> [[V::Item; N]; R] {
     // SAFETY: the caller's promise.
     unsafe {
@@ -412,7 +414,11 @@ pub unsafe fn dots<V: Vector, const R: usize, const N: usize>(
         while at + V::LANES <= k {
             let row: [V; R] = std::array::from_fn(|i| V::load(a.offset(i as isize * a_row).add(at)));
             for j in 0..N {
-                let vector = V::load(b.offset(j as isize * b_column).add(at));
+                let b = b.offset(j as isize * b_column).add(at);
+                if AHEAD {
+                    crate::simd::prefetch(b.wrapping_offset(ahead).cast());
+                }
+                let vector = V::load(b);
                 for i in 0..R {
                     sums[i][j] = row[i].multiply_add(vector, sums[i][j]);
                 }
