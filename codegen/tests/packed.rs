@@ -33,12 +33,13 @@ fn products(dtype: DType, [m, n, k]: [usize; 3], back: bool) -> Graph {
 #[test]
 fn constants_are_packed_once_and_kept_only_where_they_are_used() {
     for dtype in [DType::F32, DType::F64] {
-        for sizes in [[16, 50, 40], [3, 100, 30], [70, 33, 400]] {
+        // Rows of a few tiles gain from panels even where columns are adjacent, as they are on the way back.
+        for (sizes, packings, uses) in [([16, 50, 40], 2, 3), ([3, 100, 30], 1, 2), ([70, 33, 400], 1, 2)] {
             let graph = products(dtype, sizes, true);
             let program = lower(&graph, 2).unwrap_or_else(|error| panic!("{error}"));
             let packed = program.pieces.iter().filter(|piece| matches!(piece.origin, Origins::Packed(_)));
-            assert_eq!(packed.count(), 1, "{program}");
-            assert_eq!(program.to_string().matches(" packed -> ").count(), 2, "{program}");
+            assert_eq!(packed.count(), packings, "{program}");
+            assert_eq!(program.to_string().matches(" packed -> ").count(), uses, "{program}");
             check_with(&graph, &inputs(&graph, 5, 1.0));
         }
     }

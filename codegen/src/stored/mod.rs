@@ -25,6 +25,8 @@ const ALIGNMENT: usize = 64;
 #[derive(Serialize, Deserialize)]
 struct Description<'a> {
     code: Cow<'a, Code>,
+    /// Bytes of the payload before the tensors.
+    code_bytes: usize,
     pieces: Vec<PieceFields>,
     kernels: Cow<'a, [Kernel]>,
     steps: Cow<'a, [Step]>,
@@ -86,6 +88,7 @@ impl Image {
         }
         let description = Description {
             code: Cow::Borrowed(&self.code),
+            code_bytes: self.bytes.len(),
             pieces,
             kernels: Cow::Borrowed(&program.kernels),
             steps: Cow::Borrowed(&program.steps),
@@ -138,7 +141,9 @@ impl Image {
         };
         let (inputs, outputs) = signature(graph);
         let code = description.code.into_owned();
-        let sound = code.is_whole(&payload) && sound::is_sound(&program, inputs.len(), outputs.len());
-        sound.then_some(Image { program, code, bytes: payload, inputs, outputs })
+        let bytes =
+            (description.code_bytes <= payload.len()).then(|| payload.slice(..description.code_bytes))?;
+        let sound = code.is_whole(&bytes) && sound::is_sound(&program, inputs.len(), outputs.len());
+        sound.then_some(Image { program, code, bytes, inputs, outputs })
     }
 }
