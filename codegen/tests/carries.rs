@@ -85,3 +85,45 @@ fn what_is_read_later_is_not_written_over() {
         check_with(&graph, &inputs(&graph, 3, 0.3));
     }
 }
+
+/// As [`recurrent`], but stacked is what a round begins with, of each carry, and what it ends with.
+fn remembering(builder: &Builder, values: &[Value]) -> Vec<Value> {
+    let [c, h] = recurrent(builder, values)[..2] else { unreachable!("two carries") };
+    vec![c, h, values[1], values[2], h]
+}
+
+#[test]
+fn what_rounds_begin_with_is_stacked_without_copies() {
+    for reverse in [false, true] {
+        holds(&scan(reverse, remembering, &[2, 3, 4]), 0);
+        holds(&scan(reverse, remembering, &[2]), 0);
+        // The last carry is wanted: it is handed on as before.
+        holds(&scan(reverse, remembering, &[0, 2, 3, 4]), 2);
+    }
+    // Two carries from the same, and carries that change places.
+    let twins = |builder: &Builder, values: &[Value]| {
+        let new = builder.expr(product(builder, values[1], values[0])) + builder.expr(values[2]);
+        vec![new.value(), new.value(), values[1], values[2]]
+    };
+    let swapped = |builder: &Builder, values: &[Value]| {
+        let sum = builder.expr(values[1]) + builder.expr(values[3]);
+        vec![values[2], sum.value(), values[1], values[2]]
+    };
+    // What a round begins with is needed when the next one is known.
+    let late = |builder: &Builder, values: &[Value]| {
+        let new = builder.expr(values[1]).unary(UnaryOp::Abs) + builder.expr(values[3]);
+        let sum = builder.expr(product(builder, values[1], values[0])) + new;
+        vec![new.value(), sum.value(), values[1], sum.value()]
+    };
+    for reverse in [false, true] {
+        for graph in [
+            scan(reverse, twins, &[2, 3]),
+            scan(reverse, swapped, &[2, 3]),
+            scan(reverse, swapped, &[0, 1, 2, 3]),
+            scan(reverse, late, &[2, 3]),
+            scan(reverse, late, &[0, 2, 3]),
+        ] {
+            check_with(&graph, &inputs(&graph, 3, 0.3));
+        }
+    }
+}

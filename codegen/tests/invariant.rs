@@ -18,8 +18,8 @@ fn product(builder: &Builder, left: Value, right: Value, contract: usize) -> Val
 
 /// A loop over a matrix that is the same in all rounds, a state and another matrix that is not.
 fn looped(dtype: DType, rows: usize, trip: usize, round: impl Fn(&Builder, &[Value]) -> [Value; 2]) -> Graph {
-    let (square, state): ((DType, &[usize]), (DType, &[usize])) =
-        ((dtype, &[SIZE, SIZE]), (dtype, &[rows, SIZE]));
+    let square: (DType, &[usize]) = (dtype, &[SIZE, SIZE]);
+    let state: (DType, &[usize]) = (dtype, &[rows, SIZE]);
     let body = graph(&[square, state, square], |builder, values| round(builder, values).to_vec());
     let op = ScanOp { body: Arc::new(body), trip, constants: 1, carries: 2, reverse: false };
     graph(&[square, state, square], |builder, values| {

@@ -68,7 +68,7 @@ fn begins(steps: &[Step]) -> bool {
     };
     match loops {
         Some(step) => begins(step.inner()),
-        None => steps.iter().filter_map(of).last().expect("there is a product"),
+        None => steps.iter().rev().find_map(of).expect("there is a product"),
     }
 }
 
