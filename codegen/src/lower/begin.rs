@@ -10,17 +10,32 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Begins products of a program and of its loops with what they are added to.
 pub(super) fn begin(program: &mut Program) {
+    let mut uses = vec![0; program.pieces.len()];
+    count(program, &program.steps, &mut uses);
+    let mut any = false;
     for at in 0..program.steps.len() {
         match &program.steps[at] {
-            Step::Gemm { .. } => improve(program, None, at),
+            Step::Gemm { .. } => any |= improve(program, &uses, None, at),
             Step::Loop { body, .. } => {
-                (0..body.len()).for_each(|position| improve(program, Some(at), position))
+                for position in 0..body.len() {
+                    any |= improve(program, &uses, Some(at), position);
+                }
             }
             Step::Kernel { .. } | Step::Conv { .. } | Step::ArgSort { .. } => {}
             Step::Pack { .. } | Step::Copy { .. } | Step::Zero { .. } | Step::Parts { .. } => {}
         }
     }
-    forget_unused(program);
+    if any {
+        forget_unused(program);
+    }
+}
+
+/// Counts, for each piece of memory, the places of steps that it is read or written at.
+fn count(program: &Program, steps: &[Step], uses: &mut [usize]) {
+    for step in steps {
+        step.places(&program.kernels).iter().for_each(|(place, _)| uses[place.memory.0 as usize] += 1);
+        count(program, step.inner(), uses);
+    }
 }
 
 /// What changes where a product begins with something.
@@ -35,8 +50,10 @@ struct Change {
 }
 
 /// Lets the step at a position, of the program or of a loop of it, begin with what it is added to, if it is such a product.
-fn improve(program: &mut Program, outer: Option<usize>, position: usize) {
-    let Some(Change { reader, kernel, product, base }) = change(program, outer, position) else { return };
+fn improve(program: &mut Program, uses: &[usize], outer: Option<usize>, position: usize) -> bool {
+    let Some(Change { reader, kernel, product, base }) = change(program, uses, outer, position) else {
+        return false;
+    };
     let new = match program.kernels.iter().position(|known| known.key() == kernel.key()) {
         Some(known) => known,
         None => {
@@ -52,9 +69,11 @@ fn improve(program: &mut Program, outer: Option<usize>, position: usize) {
         gemm.accumulate = true;
         *c = base;
     }
-    let Step::Kernel { kernel, arguments, .. } = &mut steps[reader] else { return };
-    arguments.remove(product);
-    *kernel = new;
+    if let Step::Kernel { kernel, arguments, .. } = &mut steps[reader] {
+        arguments.remove(product);
+        *kernel = new;
+    }
+    true
 }
 
 /// Leaves no kernels that no step runs.
@@ -74,7 +93,7 @@ fn forget_unused(program: &mut Program) {
     visit(&mut program.steps, &mut |kernel| *kernel = new[kernel]);
 }
 
-fn change(program: &Program, outer: Option<usize>, position: usize) -> Option<Change> {
+fn change(program: &Program, uses: &[usize], outer: Option<usize>, position: usize) -> Option<Change> {
     let (steps, id) = match outer.map(|at| &program.steps[at]) {
         Some(Step::Loop { id, body, .. }) => (&body[..], Some(*id)),
         _ => (&program.steps[..], None),
@@ -89,51 +108,49 @@ fn change(program: &Program, outer: Option<usize>, position: usize) -> Option<Ch
     let is_whole = *c == Place::start(c.memory)
         && program.pieces[c.memory.0 as usize].bytes == bytes
         && gemm.c_row_stride == gemm.n;
-    if gemm.batch != 1 || gemm.accumulate || !is_whole || !is_arena(c.memory) {
+    // One kernel reads what the product writes.
+    if gemm.batch != 1
+        || gemm.accumulate
+        || !is_whole
+        || !is_arena(c.memory)
+        || uses[c.memory.0 as usize] != 2
+    {
         return None;
     }
-    let touches =
-        |steps: &[Step], memory: Memory| steps.iter().any(|step| Accesses::of(program, step).touches(memory));
-    let later = &steps[position + 1..];
-    let reader =
-        position + 1 + later.iter().position(|step| Accesses::of(program, step).touches(c.memory))?;
-    let is_other = |step: usize| step != position && step != reader;
-    let is_elsewhere = |memory: Memory, first: usize| {
-        (first..steps.len()).any(|step| is_other(step) && touches(&steps[step..=step], memory))
-            || outer.is_some_and(|at| touches(&program.steps[at + 1..], memory))
-    };
-    let before = outer.map_or(&steps[..0], |at| &program.steps[..at]);
-    if is_elsewhere(c.memory, 0) || touches(before, c.memory) {
-        return None;
-    }
+    let reads = |step: &Step| step.places(&program.kernels).iter().any(|(place, _)| place.memory == c.memory);
+    let reader = position + 1 + steps[position + 1..].iter().position(reads)?;
     let Step::Kernel { kernel, arguments, .. } = &steps[reader] else { return None };
     let kernel = &program.kernels[*kernel];
-    let position_of = |memory: Memory| {
-        let mut all = (0..arguments.len()).filter(|at| arguments[*at].memory == memory);
-        all.next().filter(|_| all.next().is_none())
+    let product = arguments.iter().position(|place| place == c)?;
+    let touches =
+        |steps: &[Step], memory| steps.iter().any(|step| Accesses::of(program, step).touches(memory));
+    let is_alone = |base: &Place| {
+        let once = arguments.iter().filter(|place| place.memory == base.memory).count() == 1;
+        let operand = [a, b].into_iter().chain(bias).any(|operand| operand.memory == base.memory);
+        let between = &steps[position + 1..reader];
+        let later = &steps[reader + 1..];
+        let outside = match outer {
+            // Nor may another round see what this one made of it.
+            Some(at) => [&steps[..position], &program.steps[at + 1..]],
+            None => [&[][..], &[]],
+        };
+        once && !operand
+            && ![between, later].into_iter().chain(outside).any(|steps| touches(steps, base.memory))
     };
-    let product = position_of(c.memory).filter(|at| arguments[*at] == *c)?;
     let fits = |buffer: &Buffer| buffer.elements == elements && buffer.scalar == scalar;
-    (0..arguments.len()).find_map(|at| {
+    (0..arguments.len()).filter(|&at| at != product).find_map(|at| {
         let base = &arguments[at];
-        // In a loop each round needs memory of its own, and nobody may see in another what a round made of it.
+        // In a loop each round needs memory of its own.
         let moves = match (id, &base.terms[..]) {
             (None, []) => true,
             (Some(id), [(own, way)]) => *own == id && way.unsigned_abs() as usize >= bytes,
             _ => false,
         };
-        let first = if outer.is_some() { 0 } else { position + 1 };
-        let mut operands = [a, b].into_iter().chain(bias);
-        let is_free = moves
-            && is_arena(base.memory)
-            && operands.all(|operand| operand.memory != base.memory)
-            && !is_elsewhere(base.memory, first);
-        let fit = fits(&kernel.buffers[at]) && fits(&kernel.buffers[product]);
-        if at == product || !is_free || !fit || position_of(base.memory).is_none() {
+        if !moves || !is_arena(base.memory) || !fits(&kernel.buffers[at]) || !fits(&kernel.buffers[product]) {
             return None;
         }
         let kernel = without_sums(kernel, BufferId(product as u32), BufferId(at as u32))?;
-        Some(Change { reader, kernel, product, base: base.clone() })
+        is_alone(base).then(|| Change { reader, kernel, product, base: base.clone() })
     })
 }
 
