@@ -332,8 +332,10 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
             let tiles = rows.div_ceil(V::ROWS);
             // The first panel is the first to read A.
             let is_read_in_order = self.a_column == 1 || self.a_row == 1;
+            // Across memory nothing foresees it, and wide numbers are read twice as often.
+            let is_across = self.a_row == 1 && size_of::<T>() == 8 && !is_narrow::<V>() && self.k > K_BLOCK;
             let comes_from_afar =
-                self.a_is_far && column == self.columns.start && is_read_in_order && !pack_a;
+                (self.a_is_far || is_across) && column == self.columns.start && is_read_in_order && !pack_a;
             let own = self.reading.is_in_place();
             let is_last = first + k == self.k;
             let mut tile = Tile {
