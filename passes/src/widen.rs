@@ -5,7 +5,8 @@ use gradc_ir::{BinaryOp, Builder, DType, DotDims, Expr, Graph, Literal, Op, Shap
 
 /// Products and convolutions of 16-bit floats are computed in f32 and rounded once. Products of integers are computed in f32
 /// or f64 where all sums are known to be integers that these hold exactly; a long sum in several that f32 holds. Other
-/// passes can then convert constants, and fuse the conversions with what is around them.
+/// passes can then convert constants, and fuse the conversions with what is around them. (Without this pass, code
+/// generation converts the operands of convolutions by itself, and computes other such products in loops.)
 pub struct WidenProducts;
 
 /// All integers up to these are exact.
@@ -40,15 +41,16 @@ impl Pass for WidenProducts {
 }
 
 fn widened<'b>(builder: &'b Builder, operands: &[Value], dtype: DType) -> [Expr<'b>; 2] {
-    [operands[0], operands[1]].map(|operand| as_float(builder, operand, dtype))
+    [operands[0], operands[1]].map(|operand| as_float(builder, operand, dtype, DEPTH))
 }
 
 /// A value as floats of a type that holds its integers exactly. What is behind it is computed in floats as well, where all
-/// is exact.
-fn as_float<'b>(builder: &'b Builder, value: Value, dtype: DType) -> Expr<'b> {
+/// is exact, so many operands deep.
+fn as_float<'b>(builder: &'b Builder, value: Value, dtype: DType, depth: usize) -> Expr<'b> {
+    let Some(depth) = depth.checked_sub(1) else { return builder.expr(value).cast(dtype) };
     let node = builder.node(value);
     let own = node.ty().dtype;
-    let operand = |position: usize| as_float(builder, node.operands[position], dtype);
+    let operand = |position: usize| as_float(builder, node.operands[position], dtype, depth);
     // Whether the operator goes beyond nothing that its type holds.
     let is_exact = || match (Range::computed(builder, value, DEPTH), Range::of_type(own)) {
         (Some(found), Some(own)) => found.low >= own.low && found.high <= own.high,
@@ -187,5 +189,24 @@ impl Range {
             },
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gradc_ir::TensorType;
+
+    #[test]
+    fn long_chains_of_views_are_followed_a_few_steps_only() {
+        let builder = Builder::new("long");
+        let start = builder.input("x", TensorType::new(DType::U8, [4, 6]));
+        let shapes = [Shape::new(&[4, 6]), Shape::new(&[6, 4])];
+        let x = (0..200_000).fold(builder.expr(start), |x, step| x.reshape(&shapes[step % 2]));
+        let product = x.cast(DType::I32).matmul(builder.expr(start).cast(DType::I32)).value();
+        let wide = WidenProducts.run(&builder.finish(&[product]));
+        let is_wide =
+            |dtype| wide.iter().any(|(_, node)| matches!(node.op, Op::Dot(_)) && node.ty().dtype == dtype);
+        assert!(is_wide(DType::F32) && !is_wide(DType::I32));
     }
 }
