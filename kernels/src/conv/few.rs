@@ -8,8 +8,9 @@ use std::ptr::null;
 
 /// Positions of an image that fill lanes badly.
 const FEW_POSITIONS: usize = 24;
-/// Positions of all images whose patches are worth a copy.
+/// Positions of all images whose patches are worth a copy, and elements of all patches: more would take much memory.
 const MOST_ROWS: usize = 96;
+const MOST_ELEMENTS: usize = 1 << 20;
 /// Shorter patches are not worth a product of their own.
 const LEAST_COLUMNS: usize = 16;
 /// Channels of the output that fill lanes.
@@ -33,7 +34,8 @@ impl Problem {
         let positions = conv.output.iter().product::<usize>();
         let rows = conv.batch * positions;
         let columns = conv.in_channels * conv.kernel.iter().product::<usize>();
-        let fits = conv.groups == 1 && positions <= FEW_POSITIONS && rows <= MOST_ROWS;
+        let is_small = rows <= MOST_ROWS && columns <= MOST_ELEMENTS / rows.max(1);
+        let fits = conv.groups == 1 && positions <= FEW_POSITIONS && is_small;
         let pays = columns >= LEAST_COLUMNS && conv.out_channels >= LEAST_CHANNELS;
         (fits && pays).then_some(Problem { conv: *conv, form, positions, rows, columns })
     }
