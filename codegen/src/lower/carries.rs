@@ -54,6 +54,22 @@ fn is_whole(program: &Program, place: &Place, bytes: usize) -> bool {
     *place == Place::start(place.memory) && piece.bytes == bytes && matches!(piece.origin, Origins::Arena)
 }
 
+/// How the place of a copy moves from round to round, and where the first round's is, if the place is a round's in a stack: a
+/// piece of the arena that holds one of all rounds each.
+fn in_stack(program: &Program, place: &Place, bytes: usize, id: LoopId, trip: usize) -> Option<(i64, i64)> {
+    let [(moves_with, way)] = place.terms[..] else { return None };
+    let piece = &program.pieces[place.memory.0 as usize];
+    let step = bytes as i64;
+    let first = if way < 0 { (trip as i64 - 1) * step } else { 0 };
+    let is_stack = matches!(piece.origin, Origins::Arena)
+        && piece.bytes == trip * bytes
+        && bytes > 0
+        && moves_with == id
+        && way.abs() == step
+        && place.offset == first;
+    is_stack.then_some((way, first))
+}
+
 fn touches(program: &Program, step: &Step, memory: Memory) -> bool {
     step.places(&program.kernels).iter().any(|(place, _)| place.memory == memory)
         || step.inner().iter().any(|step| touches(program, step, memory))
@@ -101,16 +117,8 @@ fn writes_over(kernel: &Kernel, arguments: &[Place], new: Memory, old: Memory) -
 fn from_stack(program: &mut Program, at: usize, position: usize, id: LoopId, trip: usize) -> bool {
     let Some((body, from, to, bytes)) = copy(program, at, position) else { return false };
     let (stack, carry, step) = (from.memory, to.memory, bytes as i64);
-    let [(moves_with, way)] = from.terms[..] else { return false };
-    let piece = &program.pieces[stack.0 as usize];
-    let is_reverse = way == -step;
-    let first = if is_reverse { (trip as i64 - 1) * step } else { 0 };
-    let is_stack = matches!(piece.origin, Origins::Arena)
-        && piece.bytes == trip * bytes
-        && moves_with == id
-        && (way == step || is_reverse)
-        && from.offset == first;
-    if !is_stack || !is_whole(program, to, bytes) || bytes == 0 {
+    let Some((way, _)) = in_stack(program, from, bytes, id, trip) else { return false };
+    if !is_whole(program, to, bytes) {
         return false;
     }
     let reads_before = body.iter().enumerate().all(|(other, step)| {
@@ -127,7 +135,7 @@ fn from_stack(program: &mut Program, at: usize, position: usize, id: LoopId, tri
         return false;
     }
     program.pieces[stack.0 as usize].bytes += bytes;
-    let (start, shift) = if is_reverse { (trip as i64 * step, 0) } else { (0, step) };
+    let (start, shift) = if way < 0 { (trip as i64 * step, 0) } else { (0, step) };
     for (position, outer) in program.steps.iter_mut().enumerate() {
         let is_loop = position == at;
         rename(outer, &|place| {
@@ -155,17 +163,9 @@ fn in_old_stack(
     trip: usize,
 ) -> Option<Vec<usize>> {
     let (body, from, to, bytes) = copy(program, at, position)?;
-    let (carry, stack, step) = (from.memory, to.memory, bytes as i64);
-    let [(moves_with, way)] = to.terms[..] else { return None };
-    let is_reverse = way == -step;
-    let first = if is_reverse { (trip as i64 - 1) * step } else { 0 };
-    let piece = &program.pieces[stack.0 as usize];
-    let is_stack = matches!(piece.origin, Origins::Arena)
-        && piece.bytes == trip * bytes
-        && moves_with == id
-        && (way == step || is_reverse)
-        && to.offset == first;
-    if !is_stack || bytes == 0 || !is_whole(program, from, bytes) {
+    let (carry, stack) = (from.memory, to.memory);
+    let (way, first) = in_stack(program, to, bytes, id, trip)?;
+    if !is_whole(program, from, bytes) {
         return None;
     }
     let is_handed_on = |step: &Step| matches!(step, Step::Copy { to, .. } if to.memory == carry);
@@ -206,7 +206,7 @@ fn in_old_stack(
     }
     program.pieces[stack.0 as usize].bytes += bytes;
     // Where the last rounds come first, what the last one makes lies before them all.
-    let shift = if is_reverse { step } else { 0 };
+    let shift = if way < 0 { -way } else { 0 };
     for (position, outer) in program.steps.iter_mut().enumerate() {
         let is_loop = position == at;
         rename(outer, &|place| {
@@ -227,22 +227,15 @@ fn in_old_stack(
 /// Lets what would read a stack read another one, of which it would be a copy.
 fn is_in_another(program: &mut Program, at: usize, position: usize, id: LoopId, trip: usize) -> bool {
     let Some((body, from, to, bytes)) = copy(program, at, position) else { return false };
-    let (other, stack, step) = (from.memory, to.memory, bytes as i64);
-    let ([(own, way)], [(of_other, same)]) = (&to.terms[..], &from.terms[..]) else { return false };
-    let first = if *way < 0 { (trip as i64 - 1) * step } else { 0 };
+    let (other, stack) = (from.memory, to.memory);
+    let Some((way, _)) = in_stack(program, to, bytes, id, trip) else { return false };
     let shift = from.offset - to.offset;
-    let piece = |memory: Memory| &program.pieces[memory.0 as usize];
-    let is_arena = |memory: Memory| matches!(piece(memory).origin, Origins::Arena);
-    let fits = [own, of_other] == [&id; 2]
-        && way == same
-        && way.abs() == step
-        && to.offset == first
-        && piece(stack).bytes == trip * bytes
+    let piece = &program.pieces[other.0 as usize];
+    let fits = from.terms == to.terms
         && shift >= 0
-        && shift as usize + trip * bytes <= piece(other).bytes
+        && shift as usize + trip * bytes <= piece.bytes
         && other != stack
-        && is_arena(other)
-        && is_arena(stack);
+        && matches!(piece.origin, Origins::Arena);
     // A round writes of the other what only later ones read: its next place.
     let next = Place { offset: from.offset + way, ..from.clone() };
     let leaves_it = |step: &Step| match step {

@@ -112,8 +112,11 @@ impl Product {
             true => (gemm.has_separate_rows::<f64>(), gemm.scratch_bytes::<f64>(1)),
             false => (gemm.has_separate_rows::<f32>(), gemm.scratch_bytes::<f32>(1)),
         };
+        if rounds == 0 {
+            return true;
+        }
         let ((whole, _), (part, bytes)) = (facts(self.gemm), facts(self.of_rounds(rounds)));
-        rounds == 0 || whole && part && bytes <= program.pieces[self.places[3].memory.0 as usize].bytes
+        whole && part && bytes <= program.pieces[self.places[3].memory.0 as usize].bytes
     }
 
     /// The step for `count` rounds of `trip`: those from `from` on, in a loop later ones.

@@ -9,6 +9,7 @@ use std::ops::RangeInclusive;
 use super::Gemm;
 use super::pack::{Panels, panel};
 use super::tile::Ahead;
+use crate::element::Shared;
 use crate::simd::{Kernel, Vector};
 use crate::{Element, Team, Tier};
 
@@ -119,46 +120,33 @@ impl Gemm {
     pub unsafe fn pack_from<T: Element>(&self, b: *const T, packed: *mut T, team: &Team) {
         let columns = panel_columns::<T>();
         let tier = Tier::current();
-        let shared = Shared { gemm: *self, b, packed };
+        let (b, packed) = (Shared(b), Shared(packed));
         team.run(self.n.div_ceil(columns), &|panel, _| {
+            let pack = PackPanel { gemm: self, b: b.get(), packed: packed.get(), column: panel * columns };
             // SAFETY: the caller's promise; the panels do not overlap.
-            unsafe { T::dispatch(tier, PackPanel { all: shared.get(), column: panel * columns }) }
+            unsafe { T::dispatch(tier, pack) }
         });
     }
 }
 
-/// A matrix to pack, and where to.
-struct Shared<T> {
-    gemm: Gemm,
+/// Packs the panel that begins at a column.
+struct PackPanel<'g, T> {
+    gemm: &'g Gemm,
     b: *const T,
     packed: *mut T,
-}
-
-impl<T> Shared<T> {
-    fn get(&self) -> &Shared<T> {
-        self
-    }
-}
-
-// SAFETY: threads read the matrix, and write different panels.
-unsafe impl<T> Sync for Shared<T> {}
-
-/// Packs the panel that begins at a column.
-struct PackPanel<'s, T> {
-    all: &'s Shared<T>,
     column: usize,
 }
 
 impl<T: Element> Kernel<T> for PackPanel<'_, T> {
     #[inline(always)]
     unsafe fn call<V: Vector<Item = T>>(self) {
-        let Shared { gemm: Gemm { n, k, b_strides: [_, row, column], .. }, b, packed } = *self.all;
+        let Gemm { n, k, b_strides: [_, row, column], .. } = *self.gemm;
         let length = row_length::<T>(n, self.column);
         let width = length.min(n - self.column);
         // SAFETY: the caller's promise.
         unsafe {
-            let from = b.offset(self.column as isize * column);
-            panel::<V>(from, column, row, width, length, k, packed.add(self.column * k));
+            let from = self.b.offset(self.column as isize * column);
+            panel::<V>(from, column, row, width, length, k, self.packed.add(self.column * k));
         }
     }
 }

@@ -174,6 +174,8 @@ fn large_products_run_on_several_threads_with_the_same_result() {
         (40, 1000, 70, [2, 1]),
         (1, 3000, 300, [0, 0]),
         (23, 40, 400, [0, 0]),
+        // Columns that dot products of several rows ask for ahead.
+        (7, 1500, 400, [0, 1]),
         // Columns of A at such strides are copied for narrow panels, and rows of A come in blocks.
         (512, 101, 300, [1, 0]),
         (512, 101, 300, [0, 0]),
