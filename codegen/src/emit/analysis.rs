@@ -194,6 +194,8 @@ fn is_expensive(op: &ScalarOp) -> bool {
                 | UnaryOp::Sqrt
                 | UnaryOp::Not
                 | UnaryOp::IsNan
+                | UnaryOp::RoundF16
+                | UnaryOp::RoundBf16
         ),
     }
 }

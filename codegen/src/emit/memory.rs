@@ -146,6 +146,12 @@ impl Ops<'_, '_> {
         self.builder.ins().store(flags(), value, base, offset);
     }
 
+    /// An `f32` (or four lanes) rounded to a value of 16 bits.
+    pub(super) fn rounded(&mut self, scalar: Scalar, value: Value) -> Value {
+        let bits = self.narrow_half(scalar, value);
+        self.widen_half(scalar, bits)
+    }
+
     /// 16 bits in the low half of a word (or of four lanes) as an `f32`, exactly.
     fn widen_half(&mut self, scalar: Scalar, bits: Value) -> Value {
         let integer = self.type_of(bits);

@@ -54,6 +54,8 @@ fn unary_has_vector_form(op: UnaryOp, operand: Scalar) -> bool {
         | UnaryOp::Round
         | UnaryOp::Sqrt
         | UnaryOp::Not
+        | UnaryOp::RoundF16
+        | UnaryOp::RoundBf16
         | UnaryOp::IsNan => true,
         UnaryOp::Exp
         | UnaryOp::ExpM1
@@ -124,6 +126,8 @@ impl Ops<'_, '_> {
                 let number = self.is_number(x);
                 self.negate(number)
             }
+            UnaryOp::RoundF16 => self.rounded(Scalar::F16, x),
+            UnaryOp::RoundBf16 => self.rounded(Scalar::BF16, x),
             _ if ty.lane_type() == F64 => self.call(&format!("gradc_f64_{op}"), &[x], ty),
             UnaryOp::Exp => self.exp(x),
             UnaryOp::ExpM1 => self.expm1(x),

@@ -2,6 +2,7 @@
 
 use super::{BinaryOp, CompareOp, Constant, Scalar, UnaryOp};
 use crate::emit::runtime;
+use half::{bf16, f16};
 
 /// A register's value. Integers of every type are sign- or zero-extended to an `i64`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -85,7 +86,9 @@ macro_rules! float_unary {
             UnaryOp::Erf => runtime::$runtime::erf(x),
             UnaryOp::Sigmoid => runtime::$runtime::sigmoid(x),
             UnaryOp::Softplus => runtime::$runtime::softplus(x),
-            UnaryOp::Not => panic!("complement of a float in a validated kernel"),
+            UnaryOp::Not | UnaryOp::RoundF16 | UnaryOp::RoundBf16 => {
+                panic!("{} of this type in a validated kernel", $op)
+            }
             UnaryOp::IsNan => return Value::Bool(x.is_nan()),
         })
     }};
@@ -93,6 +96,8 @@ macro_rules! float_unary {
 
 pub(super) fn unary(op: UnaryOp, scalar: Scalar, x: Value) -> Value {
     match x {
+        Value::F32(x) if op == UnaryOp::RoundF16 => Value::F32(f16::from_f32(x).to_f32()),
+        Value::F32(x) if op == UnaryOp::RoundBf16 => Value::F32(bf16::from_f32(x).to_f32()),
         Value::F32(x) => float_unary!(op, x, Value::F32, f32),
         Value::F64(x) => float_unary!(op, x, Value::F64, f64),
         Value::Bool(x) => Value::Bool(!x),

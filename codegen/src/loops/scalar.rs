@@ -101,6 +101,15 @@ impl Scalar {
         }
     }
 
+    /// What rounds a register to a value that a buffer of this type holds, if registers hold more.
+    pub fn rounding(self) -> Option<UnaryOp> {
+        match self {
+            Scalar::F16 => Some(UnaryOp::RoundF16),
+            Scalar::BF16 => Some(UnaryOp::RoundBf16),
+            _ => None,
+        }
+    }
+
     /// Whether this is a floating-point type.
     pub fn is_float(self) -> bool {
         matches!(self, Scalar::F32 | Scalar::F64 | Scalar::F16 | Scalar::BF16)
@@ -176,6 +185,10 @@ words! {
         Not = "not",
         /// Whether the operand is NaN (floats; the result is `Bool`).
         IsNan = "isnan",
+        /// The nearest value of `F16`, ties to even (`F32` only).
+        RoundF16 = "round_f16",
+        /// The nearest value of `BF16`, ties to even (`F32` only).
+        RoundBf16 = "round_bf16",
     }
 }
 

@@ -301,6 +301,7 @@ impl Checker<'_> {
             | UnaryOp::Sigmoid
             | UnaryOp::Softplus
             | UnaryOp::IsNan => scalar.is_float(),
+            UnaryOp::RoundF16 | UnaryOp::RoundBf16 => scalar == Scalar::F32,
         };
         ensure(fits, || format!("{op} of {scalar}"))
     }

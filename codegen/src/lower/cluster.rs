@@ -106,7 +106,7 @@ impl<'g> Cluster<'g> {
 
     /// Stores every output (all of one shape) at a position.
     fn store_all(&mut self, outputs: &[Value], at: &[Index]) {
-        let registers: Vec<Reg> = outputs.iter().map(|&output| self.value(output, at)).collect();
+        let registers: Vec<Reg> = outputs.iter().map(|&output| self.stored_value(output, at)).collect();
         for (position, (&output, reg)) in outputs.iter().zip(registers).enumerate() {
             self.store(position, output, at, reg);
         }
@@ -125,8 +125,30 @@ impl<'g> Cluster<'g> {
         }
         let node = self.body.node(value);
         let reg = self.compute(value, node, at);
+        let reg = self.rounded(node, reg);
         self.nest.remember(value, at, reg);
         reg
+    }
+
+    /// The register that holds a value at a position and is stored: a store rounds by itself.
+    pub fn stored_value(&mut self, value: Value, at: &[Index]) -> Reg {
+        let node = self.body.node(value);
+        let is_read = || self.body.iter().any(|(_, user)| user.operands.contains(&value));
+        let rounds = scalars::scalar(node.ty().dtype).rounding().is_some();
+        match rounds && self.nest.cached(value, at).is_none() && !is_read() {
+            true => self.compute(value, node, at),
+            false => self.value(value, at),
+        }
+    }
+
+    /// What a node yields of what its operator gives in a register: 16-bit floats are rounded by every operator.
+    pub fn rounded(&mut self, node: &Node, reg: Reg) -> Reg {
+        match scalars::scalar(node.ty().dtype).rounding() {
+            Some(rounding) if !is_exact(&node.op) => {
+                self.nest.operation(Scalar::F32, ScalarOp::Unary(rounding), &[reg])
+            }
+            _ => reg,
+        }
     }
 
     fn compute(&mut self, value: Value, node: &'g Node, at: &[Index]) -> Reg {
@@ -319,6 +341,20 @@ impl<'g> Cluster<'g> {
         self.nest.reduce(accumulator, scalars::reduce(op, ty.dtype), x);
         self.nest.close_to(depth);
         self.nest.read(accumulator)
+    }
+}
+
+/// Whether the result of an operator needs no more bits than its operands of the same type have.
+fn is_exact(op: &Op) -> bool {
+    match op {
+        Op::Unary(op) => {
+            use gradc_ir::UnaryOp::{Abs, Ceil, Floor, Neg, Round, Sign};
+            matches!(op, Neg | Abs | Sign | Floor | Ceil | Round)
+        }
+        Op::Binary(op) => matches!(op, gradc_ir::BinaryOp::Max | gradc_ir::BinaryOp::Min),
+        Op::Reduce { op, .. } => matches!(op, ReduceOp::Max | ReduceOp::Min),
+        Op::Cast(_) | Op::Iota { .. } => false,
+        _ => true,
     }
 }
 

@@ -121,8 +121,7 @@ impl Split {
     }
 }
 
-/// Whether element `i` of what depends on the product needs element `i` of it alone, all outputs have its shape, and
-/// no 16-bit floats, which round after each operation, are among the nodes.
+/// Whether element `i` of what depends on the product needs element `i` of it alone, and all outputs have its shape.
 fn keeps_positions(body: &Graph, product: Value) -> bool {
     let shape = &body.ty(product).shape;
     let mut depends = vec![false; body.len()];
@@ -133,7 +132,7 @@ fn keeps_positions(body: &Graph, product: Value) -> bool {
             Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Cast(_) | Op::Mark(_) => true,
             _ => !depends[value.index()],
         };
-        elementwise && !node.types.iter().any(|ty| matches!(ty.dtype, DType::F16 | DType::BF16))
+        elementwise
     });
     whole && body.outputs().iter().all(|output| body.ty(*output).shape == *shape)
 }

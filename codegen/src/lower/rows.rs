@@ -194,14 +194,18 @@ impl Cluster<'_> {
             let reg = self.value(value, &at);
             self.nest.store(buffer, flatten(&rows.domain, &at), reg);
         }
-        let registers: Vec<_> =
-            pass.stores.iter().map(|&position| (position, self.value(outputs[position], &at))).collect();
+        let registers: Vec<_> = pass
+            .stores
+            .iter()
+            .map(|&position| (position, self.stored_value(outputs[position], &at)))
+            .collect();
         for (position, reg) in registers {
             self.store(position, outputs[position], &at, reg);
         }
         self.nest.close_to(depth);
         for (&value, &accumulator) in pass.reductions.iter().zip(&accumulators) {
             let reg = self.nest.read(accumulator);
+            let reg = self.rounded(self.body.node(value), reg);
             self.nest.remember(value, row, reg);
         }
     }
@@ -235,7 +239,7 @@ impl Cluster<'_> {
         let at = [row, outer.clone()].concat();
         for (position, &value) in outputs.iter().enumerate() {
             if !rows.reductions.contains(&value) {
-                let reg = self.value(value, &at);
+                let reg = self.stored_value(value, &at);
                 self.store(position, value, &at, reg);
             }
         }

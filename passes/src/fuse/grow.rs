@@ -2,7 +2,7 @@
 
 use super::Groups;
 use super::product::{REACH, is_light, is_readable, regions};
-use gradc_ir::{BinaryOp, DType, Graph, Node, Op, Shape, UnaryOp, Value};
+use gradc_ir::{BinaryOp, Graph, Node, Op, Shape, UnaryOp, Value};
 
 /// Members of a group, at most: kernels stay small enough to compile quickly and to keep values in registers.
 const MOST_MEMBERS: usize = 48;
@@ -434,11 +434,8 @@ fn ends_with(axes: &[usize], rank: usize) -> bool {
     axes.last().is_some_and(|&axis| axis + 1 == rank)
 }
 
-/// Nodes that kernels of loops compute. Those of 16-bit floats stay alone: each of them rounds its result.
+/// Nodes that kernels of loops compute.
 fn is_member(node: &Node) -> bool {
-    if node.types.iter().any(|ty| matches!(ty.dtype, DType::F16 | DType::BF16)) {
-        return false;
-    }
     match &node.op {
         Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Cast(_) | Op::Mark(_) => true,
         Op::Iota { .. } | Op::Broadcast { .. } | Op::Transpose { .. } | Op::Reverse { .. } => true,

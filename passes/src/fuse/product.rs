@@ -106,12 +106,8 @@ pub(super) fn is_readable(graph: &Graph, product: &Node, value: Value) -> bool {
                 })
         }
         Op::Transpose { .. } | Op::Reverse { .. } | Op::Slice { .. } | Op::Iota { .. } => false,
-        _ => !is_half(node),
+        _ => true,
     }
-}
-
-fn is_half(node: &Node) -> bool {
-    node.types.iter().any(|ty| matches!(ty.dtype, DType::F16 | DType::BF16))
 }
 
 struct Search<'g> {
@@ -160,7 +156,6 @@ impl Search<'_> {
         self.of[user.index()].is_none()
             && is_light(&node.op)
             && node.ty().shape == *shape
-            && !is_half(node)
             && node
                 .operands
                 .iter()

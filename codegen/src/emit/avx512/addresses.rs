@@ -89,7 +89,8 @@ impl Emitter<'_> {
         let scalar = self.kernel.buffers[buffer.0 as usize].scalar;
         let Some(around) = &self.around else {
             let distance = self.address(rdx, buffer, index)?;
-            return Ok((dword_ptr(rdx + distance), false));
+            let place = rdx + distance;
+            return Ok((if scalar.bytes() == 2 { word_ptr(place) } else { dword_ptr(place) }, false));
         };
         let step = index.coefficient(around.var);
         let start = index.clone().plus(around.var, -step);
@@ -97,7 +98,9 @@ impl Emitter<'_> {
         let Some(&(_, _, pointer)) = pointer else { return Err(Beyond) };
         match (step, scalar) {
             (1, Scalar::F32) => Ok((zmmword_ptr(pointer + rax * 4), true)),
+            (1, Scalar::F16 | Scalar::BF16) => Ok((ymmword_ptr(pointer + rax * 2), true)),
             (1, Scalar::Bool) => Ok((xmmword_ptr(pointer + rax), true)),
+            (0, Scalar::F16 | Scalar::BF16) => Ok((word_ptr(pointer), false)),
             (0, _) => Ok((dword_ptr(pointer), false)),
             _ => Err(Beyond),
         }

@@ -9,7 +9,7 @@ use crate::loops::{BinaryOp, CompareOp, Constant, Reg, Scalar, ScalarOp, UnaryOp
 
 /// Predicates of `vcmpps`; none of them signals.
 const EQUAL: u32 = 0x00;
-const UNORDERED: u32 = 0x03;
+pub(super) const UNORDERED: u32 = 0x03;
 const NOT_EQUAL: u32 = 0x04;
 const LESS: u32 = 0x11;
 const LESS_OR_EQUAL: u32 = 0x12;
@@ -93,6 +93,8 @@ impl Emitter<'_> {
             UnaryOp::Ceil => self.code.vrndscaleps(to, x, UP)?,
             UnaryOp::Round => self.code.vrndscaleps(to, x, TO_NEAREST)?,
             UnaryOp::Sqrt => self.code.vsqrtps(to, x)?,
+            UnaryOp::RoundF16 => self.round_half(Scalar::F16, to, x)?,
+            UnaryOp::RoundBf16 => self.round_half(Scalar::BF16, to, x)?,
             _ => return Err(Beyond),
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! Loop kernels of `f32` in vectors of 512 bits, four times as wide as Cranelift's.
 //!
 //! What is written here are whole kernels of a plain kind: loops around vector loops that hold loads and stores of
-//! adjacent (or of one and the same) elements, arithmetic, comparisons, selections and reductions of `f32`, and truth
+//! adjacent (or of one and the same) elements, arithmetic, comparisons, selections and reductions of `f32` (in memory also 16-bit floats), and truth
 //! values, and between these, calls of wide functions. [`code`] refuses all others, which Cranelift then compiles; so nothing depends on a kernel being of this
 //! kind, but its speed.
 //!
@@ -12,6 +12,7 @@
 
 mod addresses;
 mod arithmetic;
+mod halves;
 mod registers;
 mod walk;
 

@@ -195,6 +195,10 @@ impl Emitter<'_> {
                         self.code.vpmovzxbd(masked, from)?;
                         self.code.vptestmd(to, wide, wide)?;
                     }
+                    (Scalar::F16 | Scalar::BF16, _) => {
+                        let to = self.registers.define(*reg)?;
+                        self.load_half(scalar, to, (from, adjacent))?;
+                    }
                     _ => return Err(Beyond),
                 }
                 Ok(())
@@ -211,6 +215,10 @@ impl Emitter<'_> {
                         let from = self.registers.vector(*value)?;
                         self.code.vmovaps(PASSING[0], from)?;
                         self.code.vmovss(to, xmm30)?;
+                    }
+                    (Scalar::F16 | Scalar::BF16, adjacent) if adjacent || self.around.is_none() => {
+                        let from = self.registers.vector(*value)?;
+                        self.store_half(scalar, from, (to, adjacent))?;
                     }
                     (Scalar::Bool, true) => {
                         let from = self.registers.mask(*value)?;
@@ -295,7 +303,7 @@ impl Emitter<'_> {
         Ok(())
     }
 
-    fn is_masked(&self) -> bool {
+    pub(super) fn is_masked(&self) -> bool {
         self.around.as_ref().is_some_and(|around| around.masked)
     }
 

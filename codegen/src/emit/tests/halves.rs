@@ -1,6 +1,6 @@
 //! Buffers of 16-bit floats.
 
-use super::{Jit, Random, check, compare};
+use super::{Jit, Random, check, compare, machines};
 use crate::loops::parse_kernel;
 
 #[test]
@@ -33,10 +33,12 @@ fn every_half_converts_exactly() {
              }}"
         );
         let kernel = parse_kernel(&text).unwrap();
-        let jit = Jit::new(std::slice::from_ref(&kernel));
         let all: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_ne_bytes).collect();
         let start = [all, vec![0; 4 * 65536], vec![0; 2 * 65536]];
-        compare(&jit, 0, &kernel, &start, (0, 65536), 0.0);
+        for machine in machines() {
+            let jit = Jit::for_isa(std::slice::from_ref(&kernel), machine);
+            compare(&jit, 0, &kernel, &start, (0, 65536), 0.0);
+        }
     }
 }
 
@@ -44,12 +46,16 @@ fn every_half_converts_exactly() {
 fn rounding_to_halves() {
     for half in ["f16", "bf16"] {
         let text = format!(
-            "kernel \"round\" (b0: read f32[262144], b1: write {half}[262144]) {{
-               parallelvector i0 in 262144 {{ r0: f32 = load b0[i0] store b1[i0] = r0 }}
+            "kernel \"round\" (b0: read f32[262144], b1: write {half}[262144], b2: write f32[262144]) {{
+               parallelvector i0 in 262144 {{
+                 r0: f32 = load b0[i0]
+                 r1: f32 = round_{half} r0
+                 store b1[i0] = r0
+                 store b2[i0] = r1
+               }}
              }}"
         );
         let kernel = parse_kernel(&text).unwrap();
-        let jit = Jit::new(std::slice::from_ref(&kernel));
         let mut random = Random(8);
         // Near ties, in the range of f16, and random bits.
         let source: Vec<u8> = (0..262_144u64)
@@ -66,6 +72,10 @@ fn rounding_to_halves() {
                 bits.to_ne_bytes()
             })
             .collect();
-        compare(&jit, 0, &kernel, &[source, vec![0; 2 * 262_144]], (0, 262_144), 0.0);
+        let start = [source, vec![0; 2 * 262_144], vec![0; 4 * 262_144]];
+        for machine in machines() {
+            let jit = Jit::for_isa(std::slice::from_ref(&kernel), machine);
+            compare(&jit, 0, &kernel, &start, (0, 262_144), 0.0);
+        }
     }
 }

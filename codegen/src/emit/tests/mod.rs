@@ -198,17 +198,20 @@ fn compare(jit: &Jit, number: usize, kernel: &Kernel, start: &[Vec<u8>], range: 
     }
 }
 
-/// Compiles a kernel's text and compares it with the interpreter on random contents; on a machine with vectors of 512
-/// bits, also for one without.
-fn check(text: &str, ulps: f64) {
-    let kernel = parse_kernel(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
-    assert_eq!(parse_kernel(&kernel.to_string()).as_ref(), Ok(&kernel));
-    let host = host_isa(IsaOptions::jit()).unwrap();
-    let mut machines = vec![host];
+/// This machine, and where it has vectors of 512 bits, one without.
+fn machines() -> Vec<OwnedTargetIsa> {
+    let mut machines = vec![host_isa(IsaOptions::jit()).unwrap()];
     if avx512::suits(&*machines[0]) {
         machines.push(baseline_isa(IsaOptions::jit()).unwrap());
     }
-    for machine in machines {
+    machines
+}
+
+/// Compiles a kernel's text for each of [`machines`] and compares it with the interpreter on random contents.
+fn check(text: &str, ulps: f64) {
+    let kernel = parse_kernel(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    assert_eq!(parse_kernel(&kernel.to_string()).as_ref(), Ok(&kernel));
+    for machine in machines() {
         let jit = Jit::for_isa(std::slice::from_ref(&kernel), machine);
         let mut random = Random(7);
         let extent = kernel.parallel_extent().unwrap_or(0) as i64;

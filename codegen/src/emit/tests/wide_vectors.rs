@@ -214,6 +214,39 @@ fn numbers_outlive_calls() {
     );
 }
 
+/// Elements of 16 bits: adjacent ones, one for all lanes, and one by itself.
+#[test]
+fn halves() {
+    for half in ["f16", "bf16"] {
+        for n in [3, 16, 50] {
+            plain(
+                &format!(
+                    "kernel \"k\" (b0 \"scale\": read {half}[7], b1 \"x\": read {half}[{all}], b2 \"y\": write {half}[{all}],
+                                   b3 \"roots\": write {half}[7], b4 \"z\": write f32[{all}]) {{
+                       parallel i0 in 7 {{
+                         r0: f32 = load b0[i0]
+                         r1: f32 = abs r0
+                         r2: f32 = sqrt r1
+                         store b3[i0] = r2
+                         vector i1 in {n} {{
+                           r3: f32 = load b1[{n}*i0 + i1]
+                           r4: f32 = load b0[i0]
+                           r5: f32 = mul r3, r4
+                           r6: f32 = round_{half} r5
+                           r7: f32 = add r6, r2
+                           store b2[{n}*i0 + i1] = r7
+                           store b4[{n}*i0 + i1] = r6
+                         }}
+                       }}
+                     }}",
+                    all = 7 * n,
+                ),
+                0.0,
+            );
+        }
+    }
+}
+
 #[test]
 fn other_kernels_are_left_alone() {
     let refused = [
