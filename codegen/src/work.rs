@@ -2,6 +2,7 @@
 
 use crate::loops::{BinaryOp, Kernel, ReduceOp, Scalar, ScalarOp, Stmt, UnaryOp, UpdateOp};
 use crate::program::{Program, Step};
+use gradc_kernels::PackedB;
 
 /// The work of a step, in one run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -41,11 +42,14 @@ impl Program {
                 // A stride of 0 is a matrix that all products share.
                 let matrices = |stride: isize| if stride == 0 { 1 } else { batch };
                 let results = if gemm.accumulate { 2 * batch } else { batch };
-                let elements = matrices(gemm.a_strides[0]) * m * k
-                    + matrices(gemm.b_strides[0]) * k * n
-                    + results * m * n
-                    + bias.as_ref().map_or(0, |_| n);
-                Work { calls: 1, operations: 2 * batch * m * n * k, bytes: elements * float(*double) }
+                let elements =
+                    matrices(gemm.a_strides[0]) * m * k + results * m * n + bias.as_ref().map_or(0, |_| n);
+                let of_b = match gemm.b_packed {
+                    PackedB::Bytes => 1,
+                    PackedB::No | PackedB::Panels => float(*double),
+                };
+                let bytes = elements * float(*double) + matrices(gemm.b_strides[0]) * k * n * of_b;
+                Work { calls: 1, operations: 2 * batch * m * n * k, bytes }
             }
             Step::Conv { conv, double, .. } => {
                 let volume = |lengths: [usize; 3]| lengths.iter().product::<usize>();

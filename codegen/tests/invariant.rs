@@ -31,7 +31,7 @@ fn looped(dtype: DType, rows: usize, trip: usize, round: impl Fn(&Builder, &[Val
 fn packs(program: &Program) -> [usize; 2] {
     let packs = program.steps.iter().filter(|step| matches!(step, Step::Pack { .. }));
     let inner = program.steps.iter().flat_map(Step::inner);
-    let takes = inner.filter(|step| matches!(step, Step::Gemm { gemm, .. } if gemm.b_packed));
+    let takes = inner.filter(|step| matches!(step, Step::Gemm { gemm, .. } if gemm.b_packed.is_packed()));
     [packs.count(), takes.count()]
 }
 

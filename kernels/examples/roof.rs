@@ -9,7 +9,7 @@
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use gradc_kernels::{Conv, ConvForm, Gemm, Team, Tier, WideFunction};
+use gradc_kernels::{Conv, ConvForm, Gemm, PackedB, Team, Tier, WideFunction};
 
 /// Seconds of processor time of this thread, which other programs disturb less than the clock on the wall.
 #[cfg(target_os = "linux")]
@@ -81,7 +81,7 @@ fn gemm_speed(
         c_batch_stride: m * n,
         c_row_stride: n,
         accumulate: false,
-        b_packed: false,
+        b_packed: PackedB::No,
     };
     let length = (batch * n * k).next_multiple_of(16);
     let copies = if cold { COLD_BYTES.div_ceil(4 * length) } else { 1 };

@@ -2,7 +2,7 @@
 
 use crate::frame::{Frame, KernelFunction};
 use crate::sort::{self, SortKey};
-use gradc_kernels::{Conv, ConvForm, Element, Epilogue, EpilogueFunction, Finish, Gemm};
+use gradc_kernels::{Conv, ConvForm, Element, Epilogue, EpilogueFunction, Finish, Gemm, PackedB};
 use std::sync::atomic::{AtomicI64, Ordering};
 
 /// The functions by their symbols.
@@ -110,7 +110,7 @@ unsafe fn gemm<T: Element>(
     frame: *const Frame,
     descriptor: *const i64,
     [a, b, bias]: [*const T; 3],
-    b_packed: bool,
+    b_packed: PackedB,
     c: *mut T,
     scratch: *mut u8,
     epilogue: Option<Epilogue<T>>,
@@ -124,7 +124,7 @@ unsafe fn gemm<T: Element>(
 
 /// # Safety
 /// The descriptor holds the words of a [`Gemm`].
-unsafe fn gemm_of(descriptor: *const i64, b_packed: bool) -> Gemm {
+unsafe fn gemm_of(descriptor: *const i64, b_packed: PackedB) -> Gemm {
     // SAFETY: there are 13 words.
     let word = |index: usize| unsafe { *descriptor.add(index) };
     let size = |index: usize| word(index) as usize;
@@ -159,7 +159,7 @@ unsafe fn general<T: Element>(
     unsafe {
         let word = |index: usize| *descriptor.add(GEMM_WORDS + index);
         let (group, group_strides) = (word(1) as usize, [word(2) as isize, word(3) as isize]);
-        let problem = Gemm { group, group_strides, ..gemm_of(descriptor, word(0) != 0) };
+        let problem = Gemm { group, group_strides, ..gemm_of(descriptor, PackedB::of(word(0))) };
         let epilogue = match word(4) {
             0 => epilogue(function, environment),
             _ => finished(function, environment, descriptor.add(GEMM_WORDS + 5)),
@@ -234,7 +234,7 @@ macro_rules! products {
             to: *mut $float,
         ) {
             // SAFETY: operand and result are as large as lowering made them.
-            unsafe { gemm_of(descriptor, false).pack_from(from, to, &*(*frame).team) }
+            unsafe { gemm_of(descriptor, PackedB::No).pack_from(from, to, &*(*frame).team) }
         }
 
         /// Some rows, on this thread; the descriptor ends with whether B is packed.
@@ -256,7 +256,7 @@ macro_rules! products {
         ) {
             // SAFETY: the caller's promise.
             unsafe {
-                let gemm = gemm_of(descriptor, *descriptor.add(13) != 0);
+                let gemm = gemm_of(descriptor, PackedB::of(*descriptor.add(13)));
                 gemm.run_rows(begin..end, slot, a, b, bias, c, scratch);
             }
         }
@@ -277,7 +277,15 @@ macro_rules! products {
         ) {
             // SAFETY: the caller's promise.
             unsafe {
-                gemm(frame, descriptor, [a, b, bias], false, c, scratch, epilogue(function, environment))
+                gemm(
+                    frame,
+                    descriptor,
+                    [a, b, bias],
+                    PackedB::No,
+                    c,
+                    scratch,
+                    epilogue(function, environment),
+                )
             }
         }
 
@@ -299,7 +307,15 @@ macro_rules! products {
         ) {
             // SAFETY: the caller's promise.
             unsafe {
-                gemm(frame, descriptor, [a, b, bias], true, c, scratch, epilogue(function, environment))
+                gemm(
+                    frame,
+                    descriptor,
+                    [a, b, bias],
+                    PackedB::Panels,
+                    c,
+                    scratch,
+                    epilogue(function, environment),
+                )
             }
         }
 

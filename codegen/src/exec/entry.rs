@@ -14,7 +14,7 @@ use cranelift_codegen::ir::{
 };
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{DataDescription, FuncId, Linkage, Module, ModuleError};
-use gradc_kernels::Gemm;
+use gradc_kernels::{Gemm, PackedB};
 use std::collections::HashMap;
 
 /// The symbols of the run-time functions that an entry function calls.
@@ -261,7 +261,9 @@ impl<M: Module> Entry<'_, M> {
     ) -> Result<(), Box<ModuleError>> {
         let finish = self.finish(epilogue, &places[2]);
         let in_parts = matches!(self.share, Some(Share { unit: Unit::Part, .. }));
-        let general = finish.is_some() || gemm.group != gemm.batch || in_parts;
+        let packed = gemm.b_packed as i64;
+        let general =
+            finish.is_some() || gemm.group != gemm.batch || in_parts || gemm.b_packed == PackedB::Bytes;
         let mut words = gemm_words(gemm);
         let bias = match bias {
             Some(bias) => self.address(bias),
@@ -269,12 +271,12 @@ impl<M: Module> Entry<'_, M> {
         };
         if let Some(Share { all, begin, end, unit: Unit::Row }) = self.share {
             let name = if double { "gradc_rt_gemm_rows_f64" } else { "gradc_rt_gemm_rows_f32" };
-            words.push(i64::from(gemm.b_packed));
+            words.push(packed);
             let slot = self.task(all, self.options.threads, begin);
             return self.described(name, words, places, &[bias, begin, end, slot]);
         }
         if general {
-            words.extend([i64::from(gemm.b_packed), gemm.group as i64]);
+            words.extend([packed, gemm.group as i64]);
             words.extend(gemm.group_strides.map(|stride| stride as i64));
             words.push(i64::from(finish.is_some()));
             words.extend(finish.iter().flat_map(Finish::words));
@@ -285,7 +287,7 @@ impl<M: Module> Entry<'_, M> {
             let end = self.builder.ins().iadd(begin, rows);
             return self.product(name, words, places, epilogue, &[bias, begin, end]);
         }
-        let name = match (general, gemm.b_packed, double) {
+        let name = match (general, gemm.b_packed.is_packed(), double) {
             (true, _, false) => "gradc_rt_general_gemm_f32",
             (true, _, true) => "gradc_rt_general_gemm_f64",
             (false, false, false) => "gradc_rt_gemm_f32",

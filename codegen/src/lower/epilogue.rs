@@ -128,11 +128,10 @@ fn keeps_positions(body: &Graph, product: Value) -> bool {
     depends[product.index()] = true;
     let whole = body.iter().filter(|(value, _)| *value != product).all(|(value, node)| {
         depends[value.index()] = node.operands.iter().any(|operand| depends[operand.index()]);
-        let elementwise = match &node.op {
+        match &node.op {
             Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Cast(_) | Op::Mark(_) => true,
             _ => !depends[value.index()],
-        };
-        elementwise
+        }
     });
     whole && body.outputs().iter().all(|output| body.ty(*output).shape == *shape)
 }

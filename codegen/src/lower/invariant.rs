@@ -3,7 +3,7 @@
 
 use super::accesses::Accesses;
 use crate::program::{Memory, Origins, Piece, Place, Program, Step};
-use gradc_kernels::Gemm;
+use gradc_kernels::{Gemm, PackedB};
 
 /// So many rows in all rounds are worth packing what they are multiplied with.
 const ENOUGH_ROWS: usize = 256;
@@ -25,7 +25,7 @@ pub(super) fn pack(program: &mut Program, threads: usize) {
                     && own.is_as(&same)
                     && let Step::Gemm { gemm, places, .. } = step
                 {
-                    gemm.b_packed = true;
+                    gemm.b_packed = PackedB::Panels;
                     places[1] = to.clone();
                     let bytes = match double {
                         true => gemm.scratch_bytes::<f64>(threads),
@@ -57,7 +57,7 @@ struct Operand {
 impl Operand {
     fn of(step: &Step) -> Option<Operand> {
         match step {
-            Step::Gemm { gemm, double, places, .. } if !gemm.b_packed => {
+            Step::Gemm { gemm, double, places, .. } if !gemm.b_packed.is_packed() => {
                 Some(Operand { gemm: *gemm, double: *double, from: places[1].clone() })
             }
             _ => None,

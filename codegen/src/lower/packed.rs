@@ -5,7 +5,7 @@ use super::Lowering;
 use crate::exec::{Aligned, from_bytes, from_bytes_mut};
 use crate::program::{Memory, Origins, Piece, Place, Program, Step};
 use gradc_ir::{DType, Element, Literal, Shape, TensorType};
-use gradc_kernels::{Conv, ConvForm, Gemm, Packing, Team};
+use gradc_kernels::{Conv, ConvForm, Gemm, PackedB, Packing, Team};
 
 /// What a packed operand was made of: where the elements of the constant begin, and how they were read.
 #[derive(PartialEq, Eq, Hash)]
@@ -17,12 +17,16 @@ pub(super) struct Source {
 #[derive(PartialEq, Eq, Hash)]
 enum Layout {
     Matrix { sizes: [usize; 2], strides: [isize; 2] },
+    Bytes { sizes: [usize; 2], strides: [isize; 2] },
     Weights(Packing),
 }
 
 impl Lowering {
     /// The packed form of a product's right operand, if that is a constant and the kernels want it so.
-    pub(super) fn packed(&mut self, gemm: &Gemm, double: bool, operand: &Place) -> Option<Place> {
+    pub(super) fn packed(&mut self, gemm: &Gemm, double: bool, operand: &Place) -> Option<(Place, PackedB)> {
+        if let Some(place) = self.as_bytes(gemm, double, operand) {
+            return Some((place, PackedB::Bytes));
+        }
         let wanted = match double {
             true => gemm.prefers_packed::<f64>(),
             false => gemm.prefers_packed::<f32>(),
@@ -30,9 +34,27 @@ impl Lowering {
         let literal = self.whole(double, operand).filter(|_| wanted)?;
         let [_, row, column] = gemm.b_strides;
         let layout = Layout::Matrix { sizes: [gemm.k, gemm.n], strides: [row, column] };
-        self.pack(&literal, layout, |literal| match double {
-            true => packed::<f64>(literal, gemm.packed_elements::<f64>(), |b, packed| gemm.pack(b, packed)),
-            false => packed::<f32>(literal, gemm.packed_elements::<f32>(), |b, packed| gemm.pack(b, packed)),
+        let place = self.pack(&literal, layout, |literal| match double {
+            true => {
+                packed::<f64, f64>(literal, gemm.packed_elements::<f64>(), |b, packed| gemm.pack(b, packed))
+            }
+            false => {
+                packed::<f32, f32>(literal, gemm.packed_elements::<f32>(), |b, packed| gemm.pack(b, packed))
+            }
+        });
+        Some((place?, PackedB::Panels))
+    }
+
+    /// The operand as bytes, if its numbers are such.
+    fn as_bytes(&mut self, gemm: &Gemm, double: bool, operand: &Place) -> Option<Place> {
+        let literal = self.whole(double, operand).filter(|_| !double)?;
+        let [_, row, column] = gemm.b_strides;
+        let layout = Layout::Bytes { sizes: [gemm.k, gemm.n], strides: [row, column] };
+        self.pack(&literal, layout, |literal| {
+            let wanted = with_elements::<f32, _>(literal, |b| gemm.prefers_bytes(b)) == Some(true);
+            wanted.then(|| {
+                packed::<f32, i8>(literal, gemm.bytes_elements(), |b, packed| gemm.pack_bytes(b, packed))
+            })?
         })
     }
 
@@ -53,12 +75,12 @@ impl Lowering {
         let literal = self.whole(double, operand)?;
         let team = Team::new(1);
         self.pack(&literal, Layout::Weights(packing), |literal| match double {
-            true => {
-                packed::<f64>(literal, packing.elements::<f64>(), |w, packed| packing.pack(w, packed, &team))
-            }
-            false => {
-                packed::<f32>(literal, packing.elements::<f32>(), |w, packed| packing.pack(w, packed, &team))
-            }
+            true => packed::<f64, f64>(literal, packing.elements::<f64>(), |w, packed| {
+                packing.pack(w, packed, &team)
+            }),
+            false => packed::<f32, f32>(literal, packing.elements::<f32>(), |w, packed| {
+                packing.pack(w, packed, &team)
+            }),
         })
     }
 
@@ -91,21 +113,26 @@ impl Lowering {
     }
 }
 
+/// Calls a function with the elements of a constant.
+fn with_elements<T: Element, R>(literal: &Literal, then: impl FnOnce(&[T]) -> R) -> Option<R> {
+    let copy = from_bytes::<T>(literal.bytes()).is_none().then(|| Aligned::copy_of(literal.bytes()));
+    from_bytes::<T>(copy.as_ref().map_or(literal.bytes(), Aligned::as_slice)).map(then)
+}
+
 /// The elements of a constant, packed: `length` elements that `pack` writes.
-fn packed<T: Element + gradc_kernels::Element>(
+fn packed<T: Element, P: Element>(
     literal: &Literal,
     length: usize,
-    pack: impl Fn(&[T], &mut [T]),
+    pack: impl Fn(&[T], &mut [P]),
 ) -> Option<Literal> {
-    let copy = from_bytes::<T>(literal.bytes()).is_none().then(|| Aligned::copy_of(literal.bytes()));
-    let elements = from_bytes::<T>(copy.as_ref().map_or(literal.bytes(), Aligned::as_slice))?;
     // A cache line more, so that one begins within the first.
-    let mut bytes = vec![0; (length + 64) * size_of::<T>()];
+    let mut bytes = vec![0; length * size_of::<P>() + 64];
     let first = bytes.as_ptr().align_offset(64);
-    pack(elements, from_bytes_mut(&mut bytes[first..][..length * size_of::<T>()])?);
+    let place = from_bytes_mut(&mut bytes[first..][..length * size_of::<P>()])?;
+    with_elements(literal, |elements| pack(elements, place))?;
     let all = Literal::from_bytes(TensorType::new(DType::U8, Shape::new(&[bytes.len()])), bytes.into())?;
-    let own = all.bytes().slice(first..first + length * size_of::<T>());
-    Literal::from_bytes(TensorType::new(T::DTYPE, Shape::new(&[length])), own)
+    let own = all.bytes().slice(first..first + length * size_of::<P>());
+    Literal::from_bytes(TensorType::new(P::DTYPE, Shape::new(&[length])), own)
 }
 
 /// Leaves nothing of constants that no step reads, such as those that are used packed only.

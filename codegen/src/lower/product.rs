@@ -7,7 +7,7 @@ use crate::CodegenError;
 use crate::loops::{Access, BinaryOp, Index, ReduceOp};
 use crate::program::{Epilogue, Place, Step};
 use gradc_ir::{Builder, ConvForm, ConvOp, DType, DotDims, Graph, Node, Op, Shape, TensorType, Value};
-use gradc_kernels::{Conv, Gemm};
+use gradc_kernels::{Conv, Gemm, PackedB};
 
 /// A matrix product as the kernels see it, but for the result.
 pub(super) struct Product {
@@ -58,7 +58,7 @@ impl Lowering {
     ) {
         let Product { mut gemm, double, operands: [lhs, mut rhs] } = product;
         if let Some(packed) = self.packed(&gemm, double, &rhs) {
-            (rhs, gemm.b_packed) = (packed, true);
+            (rhs, gemm.b_packed) = packed;
         }
         let scratch = match double {
             true => gemm.scratch_bytes::<f64>(self.threads),
@@ -101,7 +101,7 @@ impl Lowering {
             c_batch_stride: m * n,
             c_row_stride: n,
             accumulate: false,
-            b_packed: false,
+            b_packed: PackedB::No,
         };
         Product { gemm, double: node.ty().dtype == DType::F64, operands: [lhs.place, rhs.place] }
     }

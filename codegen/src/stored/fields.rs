@@ -1,7 +1,7 @@
 //! Types of other crates as they are written: the same fields, which the compiler holds against each other.
 
 use gradc_ir::DType;
-use gradc_kernels::{Conv, ConvForm, Gemm};
+use gradc_kernels::{Conv, ConvForm, Gemm, PackedB};
 use serde::{Deserialize, Serialize};
 
 /// The fields of a [`Gemm`].
@@ -19,7 +19,17 @@ pub(crate) struct GemmFields {
     c_batch_stride: usize,
     c_row_stride: usize,
     accumulate: bool,
-    b_packed: bool,
+    #[serde(with = "PackedBs")]
+    b_packed: PackedB,
+}
+
+/// The variants of a [`PackedB`].
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "PackedB")]
+enum PackedBs {
+    No,
+    Panels,
+    Bytes,
 }
 
 /// The fields of a [`Conv`].

@@ -1,6 +1,7 @@
 //! Batched matrix products.
 
 pub(crate) mod block;
+mod bytes;
 mod dots;
 pub(crate) mod finish;
 pub(crate) mod pack;
@@ -17,6 +18,7 @@ use std::ops::Range;
 use crate::element::Shared;
 use crate::{Element, Team, Tier};
 use block::{Block, PackA, Reading};
+use bytes::Bytes;
 use dots::Dots;
 pub use finish::Finish;
 use pack::{Panels, Strided};
@@ -56,6 +58,34 @@ pub struct Epilogue<T> {
 unsafe impl<T> Send for Epilogue<T> {}
 unsafe impl<T> Sync for Epilogue<T> {}
 
+/// Whether the right operand of a product was laid out for the kernels beforehand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum PackedB {
+    /// It was not: its strides say where its elements are.
+    No = 0,
+    /// By [`Gemm::pack`].
+    Panels = 1,
+    /// By [`Gemm::pack_bytes`].
+    Bytes = 2,
+}
+
+impl PackedB {
+    /// The variant of this number; of others, the last.
+    pub fn of(number: i64) -> PackedB {
+        match number {
+            0 => PackedB::No,
+            1 => PackedB::Panels,
+            _ => PackedB::Bytes,
+        }
+    }
+
+    /// Whether it was.
+    pub fn is_packed(self) -> bool {
+        self != PackedB::No
+    }
+}
+
 /// `batch` products C = A B, or C += A B, of an `m` x `k` by a `k` x `n` matrix each. Strides are in elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -82,8 +112,8 @@ pub struct Gemm {
     pub c_row_stride: usize,
     /// Whether to add to C instead of overwriting it.
     pub accumulate: bool,
-    /// Whether B, one for all products, was packed by [`Gemm::pack`]; its strides then mean nothing.
-    pub b_packed: bool,
+    /// Whether B, one for all products, was packed; its strides then mean nothing.
+    pub b_packed: PackedB,
 }
 
 impl Gemm {
@@ -147,7 +177,8 @@ impl Gemm {
         let [batches, rows, columns] = plan.parts;
         let offset = if plan.common + plan.own == 0 { 0 } else { scratch.align_offset(64) };
         let scratch = scratch.wrapping_add(offset).cast::<T>();
-        let mut job = Job { problem, plan, tier, a, b, bias, c, epilogue, first: (0, 0), scratch };
+        let (first, is_whole) = ((0, 0), false);
+        let mut job = Job { problem, plan, tier, a, b, bias, c, epilogue, first, scratch, is_whole };
         // SAFETY: the caller's promise; the parts do not overlap.
         unsafe {
             job.copy_operands();
@@ -194,7 +225,8 @@ impl Gemm {
         let offset = if plan.own == 0 { 0 } else { scratch.align_offset(64) };
         let scratch = scratch.wrapping_add(offset).cast::<T>();
         let tier = Tier::current();
-        let job = Job { problem: *self, plan, tier, a, b, bias, c, epilogue: None, first: (0, 0), scratch };
+        let (problem, first, is_whole) = (*self, (0, 0), false);
+        let job = Job { problem, plan, tier, a, b, bias, c, epilogue: None, first, scratch, is_whole };
         // SAFETY: the caller's promise.
         unsafe { job.part(0..1, rows, 0..self.n, slot) }
     }
@@ -202,7 +234,12 @@ impl Gemm {
     /// Whether any product, or any eight rows of it and multiples thereof, can be computed by [`Gemm::run_part`].
     pub fn has_parts<T: Element>(&self) -> bool {
         let by_tiles = matches!(Plan::new::<T>(self, 1).method, Method::Tiles { .. });
-        self.m > 0 && self.n > 1 && self.k > 0 && !self.b_packed && by_tiles && self.reduced().0 == *self
+        self.m > 0
+            && self.n > 1
+            && self.k > 0
+            && !self.b_packed.is_packed()
+            && by_tiles
+            && self.reduced().0 == *self
     }
 
     /// Computes some rows of one product, with [`Gemm::has_parts`], on this thread; they have the bits that
@@ -232,7 +269,8 @@ impl Gemm {
         let b = b.wrapping_offset(outer * self.group_strides[1] + inner * self.b_strides[0]);
         let c = c.wrapping_add(first.0 * self.c_batch_stride + first.1 * self.c_row_stride);
         let problem = Gemm { batch: 1, group: 1, m: rows.len(), ..*self };
-        let job = Job { problem, plan, tier: Tier::current(), a, b, bias, c, epilogue, first, scratch };
+        let (tier, is_whole) = (Tier::current(), false);
+        let job = Job { problem, plan, tier, a, b, bias, c, epilogue, first, scratch, is_whole };
         // SAFETY: the caller's promise.
         unsafe { job.part(0..1, 0..rows.len(), 0..self.n, 0) }
     }
@@ -242,12 +280,14 @@ impl Gemm {
     pub fn reduced(&self) -> (Gemm, bool) {
         let mut gemm = *self;
         let rows = gemm.m as isize;
-        let one_b = (gemm.b_packed || gemm.b_strides[0] == 0) && gemm.batch > 1 && gemm.group == gemm.batch;
+        let one_b = (gemm.b_packed.is_packed() || gemm.b_strides[0] == 0)
+            && gemm.batch > 1
+            && gemm.group == gemm.batch;
         let follows = gemm.a_strides[0] == rows * gemm.a_strides[1];
         if one_b && follows && gemm.c_batch_stride == gemm.m * gemm.c_row_stride {
             (gemm.m, gemm.batch, gemm.group) = (gemm.m * gemm.batch, 1, 1);
         }
-        if gemm.n == 1 && !gemm.b_packed && gemm.c_row_stride == 1 && gemm.m > 1 {
+        if gemm.n == 1 && !gemm.b_packed.is_packed() && gemm.c_row_stride == 1 && gemm.m > 1 {
             let (a, b) = (gemm.a_strides, gemm.b_strides);
             let (a_strides, b_strides) = ([b[0], 0, b[1]], [a[0], a[2], a[1]]);
             let group_strides = [gemm.group_strides[1], gemm.group_strides[0]];
@@ -277,14 +317,20 @@ struct Job<T> {
     /// For the epilogue: the numbers of the first product and of its first row.
     first: (usize, usize),
     scratch: *mut T,
+    /// Whether the numbers of A are whole, and stand in the scratch memory.
+    is_whole: bool,
 }
 
 impl<T: Element> Job<T> {
-    /// Makes both operands of dot products adjacent along k, and packs the left one of transposed products.
+    /// Makes both operands of dot products adjacent along k, packs the left one of transposed products, and converts that
+    /// of products with bytes.
     unsafe fn copy_operands(&mut self) {
-        if self.plan.method == Method::Transposed {
+        match self.plan.method {
             // SAFETY: the caller's promise.
-            unsafe { self.pack_rows() };
+            Method::Transposed => unsafe { self.pack_rows() },
+            // SAFETY: the caller's promise.
+            Method::Bytes { .. } => unsafe { self.convert_rows() },
+            Method::Tiles { .. } | Method::Dots { .. } => {}
         }
         let Method::Dots { copy_a, copy_b } = self.plan.method else { return };
         let Gemm { m, n, k, a_strides, b_strides, .. } = &mut self.problem;
@@ -315,13 +361,21 @@ impl<T: Element> Job<T> {
             unsafe {
                 let (outer, inner) = ((batch / group) as isize, (batch % group) as isize);
                 let a = self.a.offset(outer * group_strides[0] + inner * a_strides[0]);
-                let b = match self.problem.b_packed {
+                let b = match self.problem.b_packed.is_packed() {
                     true => self.b,
                     false => self.b.offset(outer * group_strides[1] + inner * b_strides[0]),
                 };
                 let c = self.c.add(batch * self.problem.c_batch_stride);
                 match self.plan.method {
-                    Method::Tiles { pack_a, reading } if k > 0 && self.problem.b_packed => {
+                    Method::Bytes { pack_a } if k > 0 => {
+                        let b = Bytes { data: b.cast(), rows: k, columns: self.problem.n };
+                        let part = [rows.clone(), columns.clone()];
+                        match self.is_whole {
+                            true => self.in_integers(&b, part, batch),
+                            false => self.block(a, &b, c, part, (pack_a, Reading::Packed), batch, worker),
+                        }
+                    }
+                    Method::Tiles { pack_a, reading } if k > 0 && self.problem.b_packed.is_packed() => {
                         let b = Packed { data: b, rows: k, columns: self.problem.n };
                         self.block(
                             a,
@@ -347,7 +401,7 @@ impl<T: Element> Job<T> {
                         );
                     }
                     Method::Transposed => self.transposed(columns.clone(), worker),
-                    Method::Tiles { .. } | Method::Dots { .. } => {
+                    Method::Tiles { .. } | Method::Bytes { .. } | Method::Dots { .. } => {
                         self.dots(a, b, c, rows.clone(), columns.clone());
                         self.add_bias(c, rows.clone(), columns.clone());
                         if let Some(epilogue) = self.epilogue {

@@ -2,9 +2,10 @@
 
 use std::ops::RangeInclusive;
 
-use super::Gemm;
 use super::block::{PackA, Reading, scratch_elements};
+use super::bytes::pairs_elements;
 use super::transposed::{COLUMNS as TRANSPOSED_COLUMNS, common_elements, own_elements};
+use super::{Gemm, PackedB};
 
 /// B is read in place up to this size.
 const IN_PLACE_BYTES: usize = 64 << 10;
@@ -32,6 +33,8 @@ pub enum Method {
     Dots { copy_a: bool, copy_b: bool },
     /// Tiles.
     Tiles { pack_a: PackA, reading: Reading },
+    /// With a right operand of bytes: in integers, or by tiles.
+    Bytes { pack_a: PackA },
     /// The transpose of a single product, by tiles.
     Transposed,
 }
@@ -63,8 +66,12 @@ impl Plan {
             Method::Tiles { pack_a, reading } => {
                 (0, scratch_elements::<T>(gemm.m, gemm.k, pack_a, reading).next_multiple_of(64))
             }
+            Method::Bytes { pack_a } => {
+                let own = scratch_elements::<T>(gemm.m, gemm.k, pack_a, Reading::Packed);
+                (pairs_elements::<T>(gemm), own.next_multiple_of(64))
+            }
         };
-        let streams = !gemm.b_packed && gemm.k * gemm.n * size_of::<T>() > STREAMED_BYTES;
+        let streams = !gemm.b_packed.is_packed() && gemm.k * gemm.n * size_of::<T>() > STREAMED_BYTES;
         Plan {
             method,
             streams,
@@ -92,8 +99,10 @@ fn method<T>(gemm: &Gemm) -> Method {
         true if gemm.a_strides[1] == 1 && conflicts && gemm.k >= CONFLICTING_K => PackA::ForNarrowPanels,
         _ => PackA::Never,
     };
-    if gemm.b_packed {
-        return Method::Tiles { pack_a, reading: Reading::InPlace };
+    match gemm.b_packed {
+        PackedB::No => {}
+        PackedB::Panels => return Method::Tiles { pack_a, reading: Reading::InPlace },
+        PackedB::Bytes => return Method::Bytes { pack_a },
     }
     let (a_adjacent, b_adjacent) = (gemm.a_strides[2] == 1, gemm.b_strides[1] == 1 || gemm.k == 1);
     let is_transposed = gemm.batch == 1 && b_adjacent && gemm.b_strides[2] != 1;
@@ -137,7 +146,7 @@ fn parts(gemm: &Gemm, method: Method, threads: usize) -> [usize; 3] {
         Method::Transposed => return [1, 1, wanted.min(gemm.n.div_ceil(TRANSPOSED_COLUMNS))],
         Method::Dots { .. } => 1,
         Method::Tiles { reading: Reading::Packed, .. } => 128,
-        Method::Tiles { .. } => 32,
+        Method::Tiles { .. } | Method::Bytes { .. } => 32,
     };
     let rows = each.min(gemm.m / tall).max(1);
     let columns = each.div_ceil(rows).min(gemm.n.div_ceil(64)).max(1);

@@ -3,7 +3,7 @@
 use super::microsoft::DOMAIN;
 use super::microsoft_attention::packed_attention;
 use super::product::matmul;
-use super::quantize::{centered, quantized, rounded_through, spread};
+use super::quantize::{InBytes, centered, quantized, spread};
 use super::spatial::Windows;
 use crate::Result;
 use crate::lower::{Context, Gradient, Operator, Outputs};
@@ -42,9 +42,21 @@ fn stood_for<'b>(
     zero: usize,
     axis: i64,
 ) -> Result<Expr<'b>> {
+    let (whole, scale) = in_units(context, at, scale, zero, axis)?;
+    Ok(whole * scale)
+}
+
+/// The same as whole numbers, and the scale of each.
+fn in_units<'b>(
+    context: &Context<'_, 'b>,
+    at: usize,
+    scale: usize,
+    zero: usize,
+    axis: i64,
+) -> Result<(Expr<'b>, Expr<'b>)> {
     let (x, scale) = (context.integer(at)?, context.float(scale)?);
-    let wide = centered(context, x, context.optional(zero)?, axis, scale.dtype())?;
-    Ok(wide * spread(context, scale, &x.shape(), axis, 0)?)
+    let whole = centered(context, x, context.optional(zero)?, axis, scale.dtype())?;
+    Ok((whole, spread(context, scale, &x.shape(), axis, 0)?))
 }
 
 /// The numbers as integers of the scale and zero point at these positions, or of this type where there is no zero point.
@@ -187,7 +199,10 @@ fn matmul_integer_to_float<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
 fn dynamic_quantize_matmul<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let a = context.float(0).and_then(|_| context.ranked(0, 1))?;
     context.ranked(1, 1)?;
-    let y = matmul(context, rounded_through(a, context.is_straight()), stood_for(context, 1, 2, 3, -1)?)?;
+    let (a, (whole, scale)) = (InBytes::new(a, context.is_straight()), in_units(context, 1, 2, 3, -1)?);
+    let product = matmul(context, a.whole, whole)?;
+    let scales = spread(context, context.float(2)?, &product.shape(), -1, 0)?;
+    let y = a.scaled(product, scales).with_surrogate(matmul(context, a.meant, whole * scale)?);
     Ok(vec![biased(context, y, 4)?])
 }
 

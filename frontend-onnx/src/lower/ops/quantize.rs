@@ -207,14 +207,30 @@ fn dynamic_range(x: Expr<'_>) -> (Expr<'_>, Expr<'_>) {
     (scale, super::activation::clamp((-low / scale).round(), 0.0, 255.0))
 }
 
-/// What is left of a tensor after it was held in 8 bits, with a scale and a zero point of its own.
-/// Its derivative is that of the scale alone, or where it is `straight` that of the tensor.
-pub(super) fn rounded_through(x: Expr<'_>, straight: bool) -> Expr<'_> {
-    let (scale, point) = dynamic_range(x);
-    let shape = x.shape();
-    let (scale, point) = (scale.broadcast(&shape, &[]), point.broadcast(&shape, &[]));
-    let y = (super::activation::clamp((x / scale).round() + point, 0.0, 255.0) - point) * scale;
-    if straight { y.with_surrogate(x) } else { y }
+/// A tensor that was held in 8 bits, with a scale and a zero point of its own. Products are computed with its whole
+/// numbers, and differentiated as those with what it stands for.
+pub(super) struct InBytes<'b> {
+    /// The whole numbers, less the zero point.
+    pub whole: Expr<'b>,
+    /// What is left of the tensor. The derivative is that of the scale alone, or where it is `straight` that of the tensor.
+    pub meant: Expr<'b>,
+    scale: Expr<'b>,
+}
+
+impl<'b> InBytes<'b> {
+    pub fn new(x: Expr<'b>, straight: bool) -> InBytes<'b> {
+        let (scale, point) = dynamic_range(x);
+        let shape = x.shape();
+        let (spread, point) = (scale.broadcast(&shape, &[]), point.broadcast(&shape, &[]));
+        let whole = super::activation::clamp((x / spread).round() + point, 0.0, 255.0) - point;
+        let meant = whole * spread;
+        InBytes { whole, meant: if straight { meant.with_surrogate(x) } else { meant }, scale }
+    }
+
+    /// A product of the whole numbers in units of their scale and of these scales.
+    pub fn scaled(&self, product: Expr<'b>, scales: Expr<'b>) -> Expr<'b> {
+        product * (scales * self.scale.broadcast(&product.shape(), &[]))
+    }
 }
 
 fn dynamic_quantize_linear<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {

@@ -1,12 +1,11 @@
 //! LSTM, GRU and RNN: one loop for each direction, with the products that do not depend on the state outside of it.
 
 use super::microsoft::DOMAIN;
-use super::quantize::rounded_through;
 use super::recurrent_activation::Activation;
-use super::recurrent_cell::{Cell, body};
+use super::recurrent_cell::{Cell, body, times_rows, times_rows_in_bytes};
 use crate::Result;
 use crate::lower::{Context, Gradient, Operator, Outputs};
-use gradc_ir::{DType, DotDims, Expr, Op, ScanOp, Shape};
+use gradc_ir::{DType, Expr, Op, ScanOp, Shape};
 use std::sync::Arc;
 
 pub(in crate::lower) const OPERATORS: &[Operator] = &[
@@ -25,22 +24,25 @@ fn lstm<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
 fn dynamic_quantize_lstm<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let coupled = context.node.flag("input_forget", false)?;
     // One scale and zero point for each direction, or for each column of it.
-    let weights = |at: usize, scale: usize| -> Result<Expr<'b>> {
+    let weights = |at: usize, scale: usize| -> Result<(Expr<'b>, Expr<'b>)> {
         let zero = context.integer(scale + 1)?;
         let (w, scale) = (context.integer(at)?, context.float(scale)?);
         let shape = w.shape();
         if shape.rank() != 3 {
             return Err(context.error(format_args!("input {at} must have three axes, is {}", w.ty())));
         }
-        let spread = |e: Expr<'b>| match e.rank() {
-            1 if e.shape()[0] == shape[0] => Ok(e.broadcast(&shape, &[0])),
-            2 if e.shape()[..] == [shape[0], shape[2]] => Ok(e.broadcast(&shape, &[0, 2])),
+        let columns = Shape::new(&[shape[0], shape[2]]);
+        let for_columns = |e: Expr<'b>| match e.rank() {
+            1 if e.shape()[0] == shape[0] => Ok(e.broadcast(&columns, &[0])),
+            2 if e.shape() == columns => Ok(e),
             _ => Err(context.error(format_args!("{} does not fit weights of {shape}", e.ty()))),
         };
-        let centered = w.cast(scale.dtype()) - spread(zero.cast(scale.dtype()))?;
-        Ok((centered * spread(scale)?).transpose(&[0, 2, 1]))
+        let zero = for_columns(zero.cast(scale.dtype()))?.broadcast(&shape, &[0, 2]);
+        let centered = (w.cast(scale.dtype()) - zero).transpose(&[0, 2, 1]);
+        Ok((centered, for_columns(scale)?))
     };
-    let weights = Weights { w: weights(1, 8)?, r: weights(2, 10)?, rounded: true };
+    let ((w, w_scale), (r, r_scale)) = (weights(1, 8)?, weights(2, 10)?);
+    let weights = Weights { w, r, scales: Some((w_scale, r_scale)) };
     recurrent(context, Cell::Lstm { coupled }, &["Sigmoid", "Tanh", "Tanh"], weights)
 }
 
@@ -57,12 +59,12 @@ fn rnn<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
 struct Weights<'b> {
     w: Expr<'b>,
     r: Expr<'b>,
-    /// What meets them is held in 8 bits.
-    rounded: bool,
+    /// Where they are whole numbers, with which what is held in 8 bits is multiplied: the scales of their rows.
+    scales: Option<(Expr<'b>, Expr<'b>)>,
 }
 
 fn plain_weights<'b>(context: &Context<'_, 'b>) -> Result<Weights<'b>> {
-    Ok(Weights { w: context.float(1)?, r: context.float(2)?, rounded: false })
+    Ok(Weights { w: context.float(1)?, r: context.float(2)?, scales: None })
 }
 
 /// The operands, batch-major ones turned to time-major.
@@ -81,8 +83,8 @@ struct Operands<'b> {
     states: Vec<Option<Expr<'b>>>,
     /// `[directions, 3 * hidden]`
     peepholes: Option<Expr<'b>>,
-    /// The state is held in 8 bits where it meets the weights.
-    rounded: bool,
+    /// `[directions, gates * hidden]` of both matrices, where these are whole numbers: what meets them is held in 8 bits.
+    scales: Option<(Expr<'b>, Expr<'b>)>,
 }
 
 /// The lengths of all axes.
@@ -142,7 +144,6 @@ fn operands<'b>(
         return Err(node.error(format_args!("X must have three axes, is {}", x.ty())));
     }
     let x = if batch_major { x.transpose(&[1, 0, 2]) } else { x };
-    let x = if weights.rounded { rounded_through(x, context.is_straight()) } else { x };
     let (steps, batch, features) = (x.shape()[0], x.shape()[1], x.shape()[2]);
     let r = weights.r;
     let hidden = match r.shape()[..] {
@@ -179,8 +180,8 @@ fn operands<'b>(
         peepholes = given(7, &[directions, hidden.saturating_mul(3)], "P")?;
     }
     let within = within(context, &sizes)?;
-    let rounded = weights.rounded;
-    Ok((Operands { x, w, r, bias, within, states, peepholes, rounded }, sizes))
+    let scales = weights.scales;
+    Ok((Operands { x, w, r, bias, within, states, peepholes, scales }, sizes))
 }
 
 /// Which steps belong to the sequence of each batch element; `None` where all do.
@@ -236,8 +237,11 @@ fn one_direction<'b>(
         let shape = e.shape();
         e.slice_axis(0, direction, direction + 1).reshape(&Shape::new(&shape[1..]))
     };
-    let dims = DotDims { lhs_contract: vec![2], rhs_contract: vec![1], ..DotDims::default() };
-    let mut projected = operands.x.dot(part(operands.w), dims);
+    let w = part(operands.w);
+    let mut projected = match operands.scales {
+        Some((scale, _)) => times_rows_in_bytes(operands.x, w, part(scale), context.is_straight()),
+        None => times_rows(operands.x, w),
+    };
     let mut inner_bias = None;
     if let Some(bias) = operands.bias.map(part) {
         let (outer, inner) = (bias.slice_axis(0, 0, rows), bias.slice_axis(0, rows, 2 * rows));
@@ -255,6 +259,7 @@ fn one_direction<'b>(
     let mut constants = vec![part(operands.r)];
     constants.extend(inner_bias);
     constants.extend(operands.peepholes.map(part));
+    constants.extend(operands.scales.map(|(_, scale)| part(scale)));
     let zeros = context.splat(operands.x.dtype(), &[sizes.batch, hidden], 0.0)?;
     let states = operands.states.iter().map(|state| state.map_or(zeros, part));
     let mut all: Vec<Expr<'b>> = constants.iter().copied().chain(states).collect();
@@ -269,7 +274,7 @@ fn one_direction<'b>(
             &all,
             constants.len(),
             inner_bias.is_some(),
-            operands.rounded.then(|| context.is_straight()),
+            operands.scales.map(|_| context.is_straight()),
         )),
         trip: sizes.steps,
         constants: constants.len(),

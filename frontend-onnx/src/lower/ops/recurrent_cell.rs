@@ -1,6 +1,7 @@
 //! One step of an LSTM, GRU or RNN, as the body of a loop.
 
 use super::activation::clamp;
+use super::quantize::InBytes;
 use super::recurrent_activation::Activation;
 use gradc_ir::{Builder, DotDims, Expr, Graph, Shape, TensorType};
 
@@ -38,7 +39,8 @@ impl Cell {
 }
 
 /// The body of the loop with these operands: `constants` of them first (the recurrent weights, then the inner bias of
-/// a GRU, then the peepholes of an LSTM), the states, the projected input, and the mask where there is one.
+/// a GRU, then the peepholes of an LSTM, then the scales of weights that are whole numbers), the states, the projected
+/// input, and the mask where there is one. `in_bytes` says of such weights whether gradients pass straight.
 pub(super) fn body(
     cell: Cell,
     activations: &[Activation],
@@ -46,7 +48,7 @@ pub(super) fn body(
     operands: &[Expr<'_>],
     constants: usize,
     inner_bias: bool,
-    rounded: Option<bool>,
+    in_bytes: Option<bool>,
 ) -> Graph {
     let builder = Builder::new("step");
     let sequences = constants + cell.states();
@@ -66,15 +68,17 @@ pub(super) fn body(
             builder.expr(builder.input(&name, TensorType { dtype: ty.dtype, shape }))
         })
         .collect();
+    let scale = in_bytes.map(|straight| (inputs[constants - 1], straight));
+    let plain = constants - usize::from(scale.is_some());
     let step = Step {
         r: inputs[0],
+        scale,
         inner_bias: inner_bias.then(|| inputs[1]),
-        peepholes: (constants > 1 && !inner_bias).then(|| inputs[1]),
+        peepholes: (plain > 1 && !inner_bias).then(|| inputs[1]),
         x: inputs[sequences],
         states: &inputs[constants..sequences],
         activations,
         clip,
-        rounded,
     };
     let next = match cell {
         Cell::Lstm { coupled } => step.lstm(coupled),
@@ -94,16 +98,36 @@ pub(super) fn body(
     builder.finish(&outputs)
 }
 
+/// The product of a tensor, along its last axis, with the rows of a matrix.
+pub(super) fn times_rows<'b>(x: Expr<'b>, rows: Expr<'b>) -> Expr<'b> {
+    x.dot(rows, DotDims { lhs_contract: vec![x.rank() - 1], rhs_contract: vec![1], ..DotDims::default() })
+}
+
+/// As [`times_rows`], of a tensor that is held in 8 bits, with rows of whole numbers, each of which has a scale.
+pub(super) fn times_rows_in_bytes<'b>(
+    x: Expr<'b>,
+    rows: Expr<'b>,
+    scale: Expr<'b>,
+    straight: bool,
+) -> Expr<'b> {
+    let x = InBytes::new(x, straight);
+    let product = times_rows(x.whole, rows);
+    let shape = product.shape();
+    let meant = times_rows(x.meant, rows * scale.broadcast(&rows.shape(), &[0]));
+    x.scaled(product, scale.broadcast(&shape, &[shape.rank() - 1])).with_surrogate(meant)
+}
+
 struct Step<'s, 'b> {
     r: Expr<'b>,
+    /// Where the weights are whole numbers, with which the state is multiplied in 8 bits: the scales of their rows, and
+    /// whether its gradient passes straight.
+    scale: Option<(Expr<'b>, bool)>,
     inner_bias: Option<Expr<'b>>,
     peepholes: Option<Expr<'b>>,
     x: Expr<'b>,
     states: &'s [Expr<'b>],
     activations: &'s [Activation],
     clip: Option<f64>,
-    /// Whether the state is held in 8 bits where it meets the weights, and if so, whether its gradient passes straight.
-    rounded: Option<bool>,
 }
 
 impl<'b> Step<'_, 'b> {
@@ -113,11 +137,10 @@ impl<'b> Step<'_, 'b> {
 
     /// The product of a state with rows of the recurrent weights.
     fn recur(&self, state: Expr<'b>, rows: Expr<'b>) -> Expr<'b> {
-        let state = match self.rounded {
-            Some(straight) => super::quantize::rounded_through(state, straight),
-            None => state,
-        };
-        state.dot(rows, DotDims { lhs_contract: vec![1], rhs_contract: vec![1], ..DotDims::default() })
+        if let Some((scale, straight)) = self.scale {
+            return times_rows_in_bytes(state, rows, scale, straight);
+        }
+        times_rows(state, rows)
     }
 
     fn activate(&self, which: usize, x: Expr<'b>) -> Expr<'b> {

@@ -1,7 +1,7 @@
 use super::{Finish, bounded, shifted};
 use crate::simd::{Kernel, Lanes, Vector};
 use crate::testing::Numbers;
-use crate::{Conv, ConvForm, Epilogue, Gemm, Team, Tier};
+use crate::{Conv, ConvForm, Epilogue, Gemm, PackedB, Team, Tier};
 use std::marker::PhantomData;
 
 /// What a finish says, element by element.
@@ -67,7 +67,7 @@ fn products<T: Numbers>(tier: Tier, team: &Team) {
             c_batch_stride: m * n,
             c_row_stride: n,
             accumulate: n == 50,
-            b_packed: false,
+            b_packed: PackedB::No,
         };
         let (a, b) = (T::sequence(batch * m * k, 1), T::sequence(batch * n * k, 2));
         let mut scratch = vec![0u8; gemm.scratch_bytes::<T>(team.threads())];

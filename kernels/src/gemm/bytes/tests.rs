@@ -1,0 +1,215 @@
+use super::*;
+use crate::testing::{Numbers, close};
+use crate::{Epilogue, PackedB, Team};
+
+/// Adds the number of the element: batch, row and column.
+unsafe extern "C" fn plus_place(
+    tile: *mut f32,
+    row_stride: usize,
+    rows: usize,
+    columns: usize,
+    batch: usize,
+    row0: usize,
+    column0: usize,
+    _: *const *mut u8,
+) {
+    for i in 0..rows {
+        for j in 0..columns {
+            unsafe {
+                *tile.add(i * row_stride + j) += (batch * 70_000 + (row0 + i) * 500 + column0 + j) as f32
+            };
+        }
+    }
+}
+
+/// Whole numbers of at most this size.
+fn whole(count: usize, most: i64, seed: u64) -> Vec<f32> {
+    f64::sequence(count, seed).into_iter().map(|x| (x * (most as f64 + 0.99)).trunc() as f32).collect()
+}
+
+struct Case {
+    sizes: [usize; 4],
+    a_is_across: bool,
+    b_is_across: bool,
+    accumulate: bool,
+    biased: bool,
+    finished: bool,
+}
+
+impl Case {
+    fn gemm(&self) -> Gemm {
+        let [batch, m, n, k] = self.sizes;
+        let strides = |across: bool, rows: usize, columns: usize| match across {
+            true => [(rows * columns) as isize, 1, rows as isize],
+            false => [(rows * columns) as isize, columns as isize, 1],
+        };
+        let [_, row, column] = strides(self.b_is_across, k, n);
+        Gemm {
+            batch,
+            group: batch,
+            group_strides: [0; 2],
+            m,
+            n,
+            k,
+            a_strides: strides(self.a_is_across, m, k),
+            b_strides: [0, row, column],
+            c_batch_stride: m * (n + 3),
+            c_row_stride: n + 3,
+            accumulate: self.accumulate,
+            b_packed: PackedB::No,
+        }
+    }
+
+    /// Holds the products to sums in f64; exactly, where these are of whole numbers.
+    fn check(&self, tier: Tier, a: &[f32], exact: bool) {
+        let [batch, m, n, k] = self.sizes;
+        let plain = self.gemm();
+        let gemm = Gemm { b_packed: PackedB::Bytes, ..plain };
+        let b = whole(k * n, 127, 2);
+        let (bias, start) = (whole(n, 9, 4), whole(batch * m * (n + 3), 1000, 3));
+        let mut packed = vec![1; plain.bytes_elements()];
+        plain.pack_bytes(&b, &mut packed);
+        let run = |threads: usize| {
+            let mut c = start.clone();
+            let mut scratch = vec![0xffu8; gemm.scratch_bytes::<f32>(threads)];
+            let epilogue = Epilogue { function: plus_place, environment: std::ptr::null(), finish: None };
+            let bias = if self.biased { bias.as_ptr() } else { std::ptr::null() };
+            let (c_start, team) = (c.as_mut_ptr(), Team::new(threads));
+            unsafe {
+                let epilogue = self.finished.then_some(epilogue);
+                let b = packed.as_ptr().cast();
+                gemm.run_tier(tier, a.as_ptr(), b, bias, c_start, epilogue, scratch.as_mut_ptr(), &team);
+            }
+            c
+        };
+        let found = [1, 2, 4].map(run);
+        assert!(found[0] == found[1] && found[0] == found[2], "{tier:?} {gemm:?}: as many threads");
+        let at = |strides: [isize; 3], i: usize, j: usize, l: usize| {
+            i * strides[0] as usize + j * strides[1] as usize + l * strides[2] as usize
+        };
+        for (index, value) in found[0].iter().enumerate() {
+            let (image, row, column) = (index / (m * (n + 3)), index / (n + 3) % m, index % (n + 3));
+            if column >= n {
+                assert_eq!(*value, start[index], "nothing is written between rows");
+                continue;
+            }
+            let terms = (0..k).map(|term| {
+                f64::from(a[at(plain.a_strides, image, row, term)])
+                    * f64::from(b[at(plain.b_strides, 0, term, column)])
+            });
+            let mut expected: f64 = terms.sum();
+            expected += if self.accumulate { f64::from(start[index]) } else { 0.0 };
+            expected += if self.biased { f64::from(bias[column]) } else { 0.0 };
+            expected += if self.finished { (image * 70_000 + row * 500 + column) as f64 } else { 0.0 };
+            let right = match exact {
+                true => f64::from(*value) == expected,
+                false => close(value / 128.0, expected / 128.0, 2 * k + 8),
+            };
+            assert!(right, "{tier:?} {gemm:?} at {index}: {value} is not {expected}");
+        }
+    }
+}
+
+const SIZES: [[usize; 4]; 9] = [
+    [1, 1, 16, 16],
+    [1, 1, 130, 33],
+    [1, 2, 48, 20],
+    [1, 7, 100, 41],
+    [1, 8, 49, 64],
+    [1, 17, 96, 50],
+    [1, 40, 200, 37],
+    [3, 5, 64, 30],
+    [1, 70, 100, 100],
+];
+
+fn cases() -> impl Iterator<Item = Case> {
+    SIZES.into_iter().enumerate().flat_map(|(number, sizes)| {
+        (0..8).map(move |bits| Case {
+            sizes,
+            a_is_across: (bits + number) % 3 == 1,
+            b_is_across: (bits + number) % 2 == 1,
+            accumulate: bits & 1 > 0,
+            biased: bits & 2 > 0,
+            finished: bits & 4 > 0,
+        })
+    })
+}
+
+#[test]
+fn products_of_whole_numbers_are_exact() {
+    for tier in Tier::available() {
+        for case in cases() {
+            let [batch, m, _, k] = case.sizes;
+            case.check(tier, &whole(batch * m * k, 255, 1), true);
+        }
+    }
+}
+
+/// One number that is no whole one, or too large, or none.
+#[test]
+fn other_numbers_are_multiplied_as_floats() {
+    for tier in Tier::available() {
+        for case in cases() {
+            let [batch, m, _, k] = case.sizes;
+            let mut a = whole(batch * m * k, 1, 1);
+            *a.last_mut().unwrap() = 0.5;
+            case.check(tier, &a, true);
+            case.check(tier, &f32::sequence(batch * m * k, 1), false);
+            *a.last_mut().unwrap() = 65_536.0;
+            case.check(tier, &a, true);
+        }
+    }
+    let case = Case { sizes: [1, 2, 20, 16], ..cases().next().unwrap() };
+    for tier in Tier::available() {
+        let mut a = whole(32, 9, 1);
+        a[5] = f32::NAN;
+        let plain = case.gemm();
+        let gemm = Gemm { b_packed: PackedB::Bytes, ..plain };
+        let mut packed = vec![0; plain.bytes_elements()];
+        plain.pack_bytes(&whole(16 * 20, 127, 2), &mut packed);
+        let mut c = vec![0.0; 46];
+        let mut scratch = vec![0u8; gemm.scratch_bytes::<f32>(1)];
+        let (b, c_start) = (packed.as_ptr().cast(), c.as_mut_ptr());
+        let (scratch, team) = (scratch.as_mut_ptr(), Team::new(1));
+        unsafe { gemm.run_tier(tier, a.as_ptr(), b, std::ptr::null(), c_start, None, scratch, &team) };
+        assert!(c[..20].iter().all(|x| x.is_nan()) && c[23..43].iter().all(|x| x.is_finite()));
+    }
+}
+
+/// The largest sums that are computed in integers fit into 32 bits.
+#[test]
+fn the_largest_sums() {
+    for k in [16, 512, 513, 4096, 100_000] {
+        let most = (f64::from(i32::MAX) / 128.0 / k as f64).min(f64::from(i16::MAX)).floor() as f32;
+        for size in [most, most + 1.0] {
+            let gemm = Case { sizes: [1, 1, 16, k], ..cases().next().unwrap() }.gemm();
+            let mut packed = vec![0; gemm.bytes_elements()];
+            gemm.pack_bytes(&vec![-128.0; 16 * k], &mut packed);
+            let gemm = Gemm { b_packed: PackedB::Bytes, ..gemm };
+            let (a, mut c) = (vec![size; k], vec![0.0f32; 19]);
+            let mut scratch = vec![0u8; gemm.scratch_bytes::<f32>(1)];
+            let (b, c_start) = (packed.as_ptr().cast(), c.as_mut_ptr());
+            unsafe {
+                let team = Team::new(1);
+                gemm.run(a.as_ptr(), b, std::ptr::null(), c_start, None, scratch.as_mut_ptr(), &team);
+            }
+            let expected = -128.0 * f64::from(size) * k as f64;
+            assert!((f64::from(c[3]) / expected - 1.0).abs() < 1e-4, "{k} x {size}: {} for {expected}", c[3]);
+        }
+    }
+}
+
+#[test]
+fn only_bytes_are_kept_as_bytes() {
+    let gemm = Case { sizes: [1, 3, 32, 32], ..cases().next().unwrap() }.gemm();
+    let bytes = whole(32 * 32, 127, 1);
+    let expected = Tier::current() == Tier::Avx512 && has_instructions();
+    assert_eq!(gemm.prefers_bytes(&bytes), expected);
+    for other in [0.5, 128.0, -129.0, f32::NAN, f32::INFINITY] {
+        let mut bytes = bytes.clone();
+        bytes[77] = other;
+        assert!(!gemm.prefers_bytes(&bytes), "{other}");
+    }
+    let ones: Vec<f32> = (0..32 * 32).map(|i| (i % 3) as f32 - 1.0).collect();
+    assert!(!gemm.prefers_bytes(&ones), "a matrix that adds up");
+}
