@@ -297,10 +297,11 @@ impl Gemm {
     }
 }
 
-/// Part `index` of `parts` of `0..total`, beginning and ending at multiples of `unit`.
+/// Part `index` of `parts` of `0..total`, beginning and ending at multiples of `unit`. The longer ones come first: what is
+/// left at the end, for threads that wait, is short.
 pub(crate) fn part_of(total: usize, parts: usize, index: usize, unit: usize) -> Range<usize> {
     let units = total.div_ceil(unit);
-    let bound = |index: usize| (units * index / parts * unit).min(total);
+    let bound = |index: usize| ((units / parts * index + index.min(units % parts)) * unit).min(total);
     bound(index)..bound(index + 1)
 }
 
