@@ -11,6 +11,9 @@ const OPERAND_BYTES: usize = 8 << 20;
 /// More multiplications than this are left to the graph.
 const DOT_WORK: usize = 1 << 22;
 
+/// Fewer numbers of 8 bits are no weights.
+const FEWEST_WEIGHTS: usize = 256;
+
 /// The data of values, found when asked for.
 #[derive(Default)]
 pub(crate) struct Known {
@@ -64,7 +67,8 @@ impl Known {
         let builder = value.builder();
         let node = builder.node(value.value());
         let whole = matches!(node.op, Op::Constant(_) | Op::Input(_)) || node.is_tuple();
-        if whole || !self.is_constant(builder, value.value()) {
+        if whole || are_weights_in_bytes(builder, value.value()) || !self.is_constant(builder, value.value())
+        {
             return value;
         }
         let Some(literal) = self.literal(builder, value.value()) else { return value };
@@ -165,6 +169,23 @@ fn walk(
 
 fn get<T: Clone>(by_value: &RefCell<Vec<Option<T>>>, value: Value) -> Option<T> {
     by_value.borrow().get(value.index()).cloned().flatten()
+}
+
+/// Whether a value is what many numbers of 8 bits stand for: then passes have to see how.
+fn are_weights_in_bytes(builder: &Builder, value: Value) -> bool {
+    let mut node = builder.node(value);
+    if !node.ty().dtype.is_float() || node.ty().shape.elements() < FEWEST_WEIGHTS {
+        return false;
+    }
+    // A transpose, a scale, a zero point, a conversion.
+    for _ in 0..5 {
+        node = match &node.op {
+            Op::Cast(_) if builder.ty(node.operands[0]).dtype.size() == 1 => return true,
+            Op::Transpose { .. } | Op::Binary(_) | Op::Cast(_) => builder.node(node.operands[0]),
+            _ => return false,
+        };
+    }
+    false
 }
 
 fn set<T: Clone>(by_value: &RefCell<Vec<Option<T>>>, value: Value, state: T) {

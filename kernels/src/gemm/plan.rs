@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::block::{PackA, Reading, scratch_elements};
-use super::bytes::pairs_elements;
+use super::bytes::rows_elements;
 use super::transposed::{COLUMNS as TRANSPOSED_COLUMNS, common_elements, own_elements};
 use super::{Gemm, PackedB};
 
@@ -68,7 +68,7 @@ impl Plan {
             }
             Method::Bytes { pack_a } => {
                 let own = scratch_elements::<T>(gemm.m, gemm.k, pack_a, Reading::Packed);
-                (pairs_elements::<T>(gemm), own.next_multiple_of(64))
+                (rows_elements::<T>(gemm), own.next_multiple_of(64))
             }
         };
         let streams = !gemm.b_packed.is_packed() && gemm.k * gemm.n * size_of::<T>() > STREAMED_BYTES;

@@ -11,6 +11,7 @@ pub(super) const RULES: &[Rule] = &[
     rule("select_of_bools", select_of_bools),
     rule("select_in_select", select_in_select),
     rule("cast_of_cast", cast_of_cast),
+    rule("float_through_byte", float_through_byte),
 ];
 
 /// The condition and the two arms.
@@ -78,6 +79,26 @@ fn cast_of_cast(site: &Site) -> Option<Value> {
         || from.is_float() == middle.is_float()
             && (from.is_float() || !matches!(to, DType::F16 | DType::BF16));
     (keeps_all(from, middle) && direct).then(|| x.cast(to).value())
+}
+
+/// Floats that become bytes and floats again stay floats, for which there are vectors: truncated, within the type, 0 where
+/// they are no numbers.
+fn float_through_byte(site: &Site) -> Option<Value> {
+    let Op::Cast(to @ (DType::F32 | DType::F64)) = *site.op else { return None };
+    let inner = site.node(0);
+    let Op::Cast(byte @ (DType::U8 | DType::I8)) = inner.op else { return None };
+    let x = site.expr(inner.operands[0]);
+    if x.dtype() != to {
+        return None;
+    }
+    let (low, high) = if byte == DType::U8 { (0.0, 255.0) } else { (-128.0, 127.0) };
+    let zero = x.splat(0.0);
+    // Above -1 it is 0, not -0.
+    let below = match byte {
+        DType::U8 => zero,
+        _ => x.le(x.splat(-1.0)).select(x.ceil().max(x.splat(low)), zero),
+    };
+    Some(x.gt(zero).select(x.floor().min(x.splat(high)), below).value())
 }
 
 /// Whether every value of the first type is one of the second.

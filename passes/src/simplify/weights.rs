@@ -4,7 +4,10 @@
 use super::site::Site;
 use super::{Rule, rule};
 use crate::fold::LARGE;
-use gradc_ir::{BinaryOp, ConvForm, DType, Expr, Op, Shape, Value};
+use gradc_ir::{BinaryOp, ConvForm, DType, Element, Expr, Op, Shape, Value};
+
+/// Fewer whole numbers are no weights of a quantized model.
+const MANY: usize = 256;
 
 pub(super) const RULES: &[Rule] = &[
     rule("scale_of_product", scale_of_product),
@@ -40,7 +43,8 @@ fn channel_axis(site: &Site, value: Value) -> Option<usize> {
         Op::Dot(dims) => {
             let weights = node.operands[1];
             let has_outputs = !dims.rhs_free(site.builder.ty(weights).shape.rank()).is_empty();
-            (has_outputs && is_weight(site, weights)).then(|| node.ty().shape.rank() - 1)
+            (has_outputs && is_weight(site, weights) && !are_bytes(site, weights))
+                .then(|| node.ty().shape.rank() - 1)
         }
         _ => None,
     }
@@ -49,6 +53,18 @@ fn channel_axis(site: &Site, value: Value) -> Option<usize> {
 /// Whether a value is a constant that can be computed anew.
 fn is_weight(site: &Site, value: Value) -> bool {
     matches!(&site.builder.node(value).op, Op::Constant(literal) if literal.ty().bytes() <= LARGE)
+}
+
+/// Whether constant weights are many whole numbers of 8 bits: for these there are kernels.
+fn are_bytes(site: &Site, value: Value) -> bool {
+    let Op::Constant(literal) = &site.builder.node(value).op else { return false };
+    let is_byte = |raw: &[u8]| {
+        let x = f32::read(raw);
+        x == x.trunc() && (-128.0..=127.0).contains(&x)
+    };
+    literal.dtype() == DType::F32
+        && literal.ty().shape.elements() >= MANY
+        && literal.bytes().chunks_exact(size_of::<f32>()).all(is_byte)
 }
 
 /// A constant that differs along this axis at most, as a vector.

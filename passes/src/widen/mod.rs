@@ -1,11 +1,15 @@
 //! Products of narrow numbers become products of wide ones, for which there are fast kernels.
 
+mod range;
+mod scales;
+
 use crate::Pass;
-use gradc_ir::{BinaryOp, Builder, DType, DotDims, Expr, Graph, Literal, Op, Shape, Value, rebuild};
+use gradc_ir::{BinaryOp, Builder, DType, DotDims, Expr, Graph, Op, Shape, Value, rebuild};
+use range::Range;
 
 /// Products and convolutions of 16-bit floats are computed in f32 and rounded once. Products of integers are computed in f32
-/// or f64 where all sums are known to be integers that these hold exactly; a long sum in several that f32 holds. Other
-/// passes can then convert constants, and fuse the conversions with what is around them. (Without this pass, code
+/// or f64 where all sums are known to be integers that these hold exactly; a long sum in several that f32 holds. Products of
+/// dequantized numbers are those of the whole numbers that they stand for, scaled. Other passes can then convert constants, and fuse the conversions with what is around them. (Without this pass, code
 /// generation converts the operands of convolutions by itself, and computes other such products in loops.)
 pub struct WidenProducts;
 
@@ -34,6 +38,7 @@ impl Pass for WidenProducts {
                 (Op::Dot(dims), dtype @ (DType::I32 | DType::I64)) => {
                     integers(builder, dtype, dims, operands)
                 }
+                (Op::Dot(dims), DType::F32) => scales::after(builder, dims, operands),
                 _ => None,
             }
         })
@@ -132,64 +137,6 @@ fn in_parts(
     };
     let part = dims.lhs_batch.len() - 1;
     left.dot(right, dims).cast(dtype).sum(&[part]).value()
-}
-
-/// The least and the greatest integer that a value can have.
-#[derive(Clone, Copy)]
-struct Range {
-    low: i64,
-    high: i64,
-}
-
-impl Range {
-    /// Of all values of a type of integers.
-    fn of_type(dtype: DType) -> Option<Range> {
-        let (low, high) = match dtype {
-            DType::Bool => (0, 1),
-            DType::U8 => (0, u8::MAX.into()),
-            DType::I8 => (i8::MIN.into(), i8::MAX.into()),
-            DType::U16 => (0, u16::MAX.into()),
-            DType::I16 => (i16::MIN.into(), i16::MAX.into()),
-            DType::U32 => (0, u32::MAX.into()),
-            DType::I32 => (i32::MIN.into(), i32::MAX.into()),
-            DType::I64 => (i64::MIN, i64::MAX),
-            DType::U64 | DType::F64 | DType::F32 | DType::F16 | DType::BF16 => return None,
-        };
-        Some(Range { low, high })
-    }
-
-    fn of_constant(literal: &Literal) -> Option<Range> {
-        let values = literal.to_i64()?;
-        Some(Range { low: values.iter().copied().min()?, high: values.into_iter().max()? })
-    }
-
-    /// What a value can be.
-    fn of(builder: &Builder, value: Value, depth: usize) -> Option<Range> {
-        // What does not fit into the type goes round, and then anything is possible.
-        match (Range::computed(builder, value, depth), Range::of_type(builder.ty(value).dtype)) {
-            (Some(found), Some(own)) if found.low < own.low || found.high > own.high => Some(own),
-            (found, own) => found.or(own),
-        }
-    }
-
-    /// What an operator makes of its operands, as if its type held all integers.
-    fn computed(builder: &Builder, value: Value, depth: usize) -> Option<Range> {
-        let node = builder.node(value);
-        let operand = |position: usize| Range::of(builder, node.operands[position], depth.checked_sub(1)?);
-        match &node.op {
-            Op::Constant(literal) => Range::of_constant(literal),
-            Op::Cast(_) if !builder.ty(node.operands[0]).dtype.is_float() => operand(0),
-            Op::Reshape { .. } | Op::Broadcast { .. } | Op::Transpose { .. } | Op::Slice { .. } => operand(0),
-            Op::Reverse { .. } | Op::Mark(_) => operand(0),
-            Op::Binary(BinaryOp::Sub) => match (operand(0), operand(1)) {
-                (Some(a), Some(b)) => {
-                    Some(Range { low: a.low.checked_sub(b.high)?, high: a.high.checked_sub(b.low)? })
-                }
-                _ => None,
-            },
-            _ => None,
-        }
-    }
 }
 
 #[cfg(test)]
