@@ -110,3 +110,29 @@ fn where_memory_is_limited_weights_stay_as_they_are() {
     let program = lower_within(&graph, 2, Some(1 << 30)).unwrap_or_else(|error| panic!("{error}"));
     assert!(!program.pieces.iter().any(|piece| matches!(piece.origin, Origins::Packed(_))), "{program}");
 }
+
+/// Weights that are whole numbers of 8 bits, met by whole numbers and by others, from both sides.
+#[test]
+fn whole_numbers_stay_bytes() {
+    let graph = graph(&[(DType::F32, &[5, 40]), (DType::F32, &[5, 50])], |builder, values| {
+        let numbers: Vec<f32> = (0..40 * 50).map(|i| ((i * 37) % 255) as f32 - 127.0).collect();
+        let weight = builder.constant(Literal::new(Shape::new(&[50, 40]), &numbers));
+        let dims = |rhs| DotDims { lhs_contract: vec![1], rhs_contract: vec![rhs], ..DotDims::default() };
+        let [x, y] = [0, 1].map(|input| builder.expr(values[input]));
+        vec![x.dot(weight, dims(1)).value(), y.dot(weight, dims(0)).value()]
+    });
+    let program = lower(&graph, 2).unwrap_or_else(|error| panic!("{error}"));
+    // Where the processor has the instructions.
+    let bytes = program.to_string().matches(" in bytes -> ").count();
+    let kept = program.pieces.iter().any(|piece| matches!(piece.origin, Origins::Constant(_)));
+    assert!(bytes == 0 || bytes == 2 && !kept, "{program}");
+    let plain = inputs(&graph, 5, 60.0);
+    let whole: Vec<Literal> = (plain.iter())
+        .map(|x| {
+            let rounded: Vec<f32> = x.to_f64().iter().map(|x| x.round() as f32).collect();
+            Literal::new(x.ty().shape.clone(), &rounded)
+        })
+        .collect();
+    check_with(&graph, &whole);
+    check_with(&graph, &inputs(&graph, 5, 0.1));
+}

@@ -91,7 +91,7 @@ impl Gemm {
     /// Whether it pays to keep B, which never changes, as bytes.
     pub fn prefers_bytes(&self, b: &[f32]) -> bool {
         let one = self.batch == 1 || self.b_strides[0] == 0 && self.reduced().0.batch == 1;
-        let is_byte = |x: &f32| *x == x.trunc() && (-128.0..=127.0).contains(x);
+        let is_byte = |x: &f32| f32::from(*x as i8) == *x;
         one && self.n >= FEWEST
             && (FEWEST..=LONGEST).contains(&self.k)
             && Tier::current() == Tier::Avx512
@@ -111,21 +111,30 @@ impl Gemm {
     /// [`Gemm::bytes_elements`].
     pub fn pack_bytes(&self, b: &[f32], packed: &mut [i8]) {
         assert_eq!(packed.len(), self.bytes_elements(), "the packed matrix has its size");
-        packed.fill(0);
         let [_, row, column] = self.b_strides;
         let rows = self.k.next_multiple_of(TOGETHER);
         let (panels, sums) = packed.split_at_mut(rows * padded(self.n));
-        for (j, sum) in sums.chunks_exact_mut(size_of::<i32>()).take(self.n).enumerate() {
-            let start = j / COLUMNS * COLUMNS;
+        let number = |i: usize, j: usize| match i < self.k && j < self.n {
+            true => b[(i as isize * row + j as isize * column) as usize] as i8,
+            false => 0,
+        };
+        for start in (0..self.n).step_by(COLUMNS) {
             let length = row_length::<f32>(self.n, start);
-            let panel = &mut panels[start * rows..];
-            let mut total = 0i32;
-            for i in 0..self.k {
-                let number = b[(i as isize * row + j as isize * column) as usize] as i8;
-                panel[i / TOGETHER * TOGETHER * length + TOGETHER * (j - start) + i % TOGETHER] = number;
-                total += i32::from(number);
+            let mut totals = [0i32; COLUMNS];
+            let panel = &mut panels[start * rows..][..length * rows];
+            for (group, lines) in panel.chunks_exact_mut(TOGETHER * length).enumerate() {
+                let columns = lines.chunks_exact_mut(TOGETHER).zip(&mut totals);
+                for (j, (bytes, total)) in columns.enumerate() {
+                    for (i, byte) in bytes.iter_mut().enumerate() {
+                        *byte = number(group * TOGETHER + i, start + j);
+                        *total += i32::from(*byte);
+                    }
+                }
             }
-            sum.copy_from_slice(&total.to_ne_bytes().map(|byte| byte as i8));
+            let places = sums[start * size_of::<i32>()..].chunks_exact_mut(size_of::<i32>());
+            for (place, total) in places.zip(&totals[..length]) {
+                place.copy_from_slice(&total.to_ne_bytes().map(|byte| byte as i8));
+            }
         }
     }
 }

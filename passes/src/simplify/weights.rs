@@ -55,16 +55,16 @@ fn is_weight(site: &Site, value: Value) -> bool {
     matches!(&site.builder.node(value).op, Op::Constant(literal) if literal.ty().bytes() <= LARGE)
 }
 
-/// Whether constant weights are many whole numbers of 8 bits: for these there are kernels.
+/// Whether constant weights are many whole numbers of 8 bits, as far as the first ones tell: for these there are kernels.
 fn are_bytes(site: &Site, value: Value) -> bool {
     let Op::Constant(literal) = &site.builder.node(value).op else { return false };
     let is_byte = |raw: &[u8]| {
         let x = f32::read(raw);
-        x == x.trunc() && (-128.0..=127.0).contains(&x)
+        f32::from(x as i8) == x
     };
     literal.dtype() == DType::F32
         && literal.ty().shape.elements() >= MANY
-        && literal.bytes().chunks_exact(size_of::<f32>()).all(is_byte)
+        && literal.bytes().chunks_exact(size_of::<f32>()).take(MANY).all(is_byte)
 }
 
 /// A constant that differs along this axis at most, as a vector.
