@@ -4,9 +4,14 @@ use super::site::Site;
 use super::{Rule, rule};
 use crate::canonical::is_canonical;
 use gradc_ir::{DType, DotDims, Expr, Op, Shape, Value};
+use std::collections::BTreeMap;
+
+/// Values that are looked at to find a transpose.
+const MOST_WORK: usize = 48;
 
 pub(super) const RULES: &[Rule] = &[
     rule("dot_of_transpose", dot_of_transpose),
+    rule("dot_of_work_on_transpose", dot_of_work_on_transpose),
     rule("transpose_of_dot", transpose_of_dot),
     rule("dot_of_repeated_axes", dot_of_repeated_axes),
     rule("dot_of_repeated_batch", dot_of_repeated_batch),
@@ -77,17 +82,98 @@ fn dot_of_transpose(site: &Site) -> Option<Value> {
         let inner = site.node(position);
         let Op::Transpose { permutation } = &inner.op else { return None };
         let x = site.expr(inner.operands[0]);
-        let old = side(dims, position, permutation.len());
-        let map = |axes: &[usize]| axes.iter().map(|&axis| permutation[axis]).collect::<Vec<_>>();
-        let direct = with_side(dims, position, map(old.batch), map(old.contract));
-        let new = side(&direct, position, permutation.len());
-        let in_loops = !matches!(site.dtype(), DType::F32 | DType::F64);
-        let as_good =
-            in_loops || new.is_canonical(&x.shape()) || !old.is_canonical(&site.operand(position).shape());
-        let fits = new.free == map(&old.free) && as_good;
-        drop(new);
-        fits.then(|| product(site, position, x, direct).value())
+        let direct = without_transpose(site, dims, position, permutation, &x.shape())?;
+        Some(product(site, position, x, direct).value())
     })
+}
+
+/// The axes of a product whose operand, of this shape, is not transposed first.
+fn without_transpose(
+    site: &Site,
+    dims: &DotDims,
+    position: usize,
+    permutation: &[usize],
+    shape: &Shape,
+) -> Option<DotDims> {
+    let old = side(dims, position, permutation.len());
+    let map = |axes: &[usize]| axes.iter().map(|&axis| permutation[axis]).collect::<Vec<_>>();
+    let direct = with_side(dims, position, map(old.batch), map(old.contract));
+    let new = side(&direct, position, permutation.len());
+    let in_loops = !matches!(site.dtype(), DType::F32 | DType::F64);
+    let as_good = in_loops || new.is_canonical(shape) || !old.is_canonical(&site.operand(position).shape());
+    let fits = new.free == map(&old.free) && as_good;
+    drop(new);
+    fits.then_some(direct)
+}
+
+/// Elementwise work on a transpose is work on what was transposed; exporters scale transposed keys, quantizers round them.
+fn dot_of_work_on_transpose(site: &Site) -> Option<Value> {
+    let dims = dot(site)?;
+    (0..2).find_map(|position| {
+        let operand = site.operands[position];
+        let mut cone = Vec::new();
+        let permutation = work_on_transpose(site, operand, &mut cone)?;
+        if !site.is_used_once(operand) || cone.len() < 2 {
+            return None;
+        }
+        let shape = site.operand(position).shape();
+        let mut straight = vec![0; permutation.len()];
+        permutation.iter().zip(shape.iter()).for_each(|(&axis, &length)| straight[axis] = length);
+        let straight = Shape::new(&straight);
+        let direct = without_transpose(site, dims, position, &permutation, &straight)?;
+        let mut renamed: BTreeMap<Value, Value> = BTreeMap::new();
+        for value in cone {
+            let node = site.builder.node(value);
+            let new = match &node.op {
+                Op::Transpose { .. } => node.operands[0],
+                Op::Broadcast { .. } => {
+                    let number = site.expr(node.operands[0]).reshape(&Shape::scalar());
+                    number.broadcast(&straight, &[]).value()
+                }
+                op => {
+                    let operands: Vec<Value> = node.operands.iter().map(|operand| renamed[operand]).collect();
+                    site.builder.build(op.clone(), &operands).value()
+                }
+            };
+            renamed.insert(value, new);
+        }
+        Some(product(site, position, site.expr(renamed[&operand]), direct).value())
+    })
+}
+
+/// The permutation, if a value is elementwise work on transposed values alone, all by the same, and on numbers; `cone`
+/// receives the values of which it is made, operands first.
+fn work_on_transpose(site: &Site, value: Value, cone: &mut Vec<Value>) -> Option<Vec<usize>> {
+    fn visit(
+        site: &Site,
+        value: Value,
+        cone: &mut Vec<Value>,
+        found: &mut Option<Vec<usize>>,
+        depth: usize,
+    ) -> Option<()> {
+        if cone.contains(&value) {
+            return Some(());
+        }
+        let depth = depth.checked_sub(1)?;
+        let node = site.builder.node(value);
+        match &node.op {
+            Op::Transpose { permutation } => match found {
+                None => *found = Some(permutation.clone()),
+                Some(known) if known == permutation => {}
+                Some(_) => return None,
+            },
+            Op::Broadcast { .. } if site.builder.ty(node.operands[0]).shape.elements() == 1 => {}
+            Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Cast(_) => {
+                node.operands.iter().try_for_each(|&operand| visit(site, operand, cone, found, depth))?;
+            }
+            _ => return None,
+        }
+        cone.push(value);
+        (cone.len() <= MOST_WORK).then_some(())
+    }
+    let mut found = None;
+    visit(site, value, cone, &mut found, MOST_WORK)?;
+    found
 }
 
 /// Rows and columns exchanged: the operands exchanged. What else is transposed, such as a batch that moves between the two,
