@@ -87,7 +87,9 @@ fn is_constant(builder: &Builder, value: Value, depth: usize) -> bool {
     let node = builder.node(value);
     match &node.op {
         Op::Constant(_) => true,
-        Op::Input(_) => false,
-        _ => depth > 0 && node.operands.iter().all(|&operand| is_constant(builder, operand, depth - 1)),
+        Op::Cast(_) | Op::Broadcast { .. } | Op::Reshape { .. } | Op::Transpose { .. } | Op::Binary(_) => {
+            depth > 0 && node.operands.iter().all(|&operand| is_constant(builder, operand, depth - 1))
+        }
+        _ => false,
     }
 }
