@@ -81,10 +81,8 @@ fn as_float<'b>(builder: &'b Builder, value: Value, dtype: DType, depth: usize) 
 
 /// A product of integers, as one of floats if that is exact.
 fn integers(builder: &Builder, dtype: DType, dims: &DotDims, operands: &[Value]) -> Option<Value> {
-    let largest = |operand: usize| {
-        let Range { low, high } = Range::of(builder, operands[operand], DEPTH)?;
-        Some(i128::from(low.unsigned_abs().max(high.unsigned_abs())).max(1))
-    };
+    let largest =
+        |operand: usize| Some(i128::from(Range::of(builder, operands[operand], DEPTH)?.largest()).max(1));
     let term = largest(0)?.checked_mul(largest(1)?)?;
     let lengths = builder.ty(operands[0]).shape;
     let length: usize = dims.lhs_contract.iter().map(|&axis| lengths[axis]).product();

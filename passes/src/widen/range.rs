@@ -10,6 +10,11 @@ pub(super) struct Range {
 }
 
 impl Range {
+    /// The largest size of these.
+    pub fn largest(self) -> u64 {
+        self.low.unsigned_abs().max(self.high.unsigned_abs())
+    }
+
     /// Of all values of a type of integers.
     pub fn of_type(dtype: DType) -> Option<Range> {
         let (low, high) = match dtype {

@@ -18,10 +18,11 @@ pub(super) fn after(builder: &Builder, dims: &DotDims, operands: &[Value]) -> Op
     let right = Scaled::of(builder, operands[1])?;
     let left = Scaled::of(builder, operands[0])?;
     let is_small = |range: Range| range.low >= -128 && range.high <= 127;
+    // Every term is exact then.
+    let is_exact = |range: Range| i128::from(range.largest()) * 128 <= EXACT_IN_F32;
     let fits = is_constant(builder, right.whole.value(), DEPTH)
         && Range::of(builder, right.whole.value(), DEPTH).is_some_and(is_small)
-        && Range::of(builder, left.whole.value(), DEPTH)
-            .is_some_and(|range| i128::from(range.high.max(-range.low)) * 128 <= EXACT_IN_F32);
+        && Range::of(builder, left.whole.value(), DEPTH).is_some_and(is_exact);
     // Where an axis of an operand is in the result; summed ones are nowhere.
     let rank = left.whole.rank();
     let (batch, left_free) = (dims.lhs_batch.len(), dims.lhs_free(rank));
