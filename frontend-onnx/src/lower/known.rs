@@ -180,7 +180,9 @@ fn are_weights_in_bytes(builder: &Builder, value: Value) -> bool {
     // A transpose, a scale, a zero point, a conversion.
     for _ in 0..5 {
         node = match &node.op {
-            Op::Cast(_) if builder.ty(node.operands[0]).dtype.size() == 1 => return true,
+            Op::Cast(_) if matches!(builder.ty(node.operands[0]).dtype, DType::I8 | DType::U8) => {
+                return true;
+            }
             Op::Transpose { .. } | Op::Binary(_) | Op::Cast(_) => builder.node(node.operands[0]),
             _ => return false,
         };
@@ -215,4 +217,29 @@ pub(crate) fn convert_float(literal: Literal, float: Option<DType>) -> Result<Li
         DType::BF16 => Literal::new(shape, &numbers.iter().map(|&x| bf16::from_f64(x)).collect::<Vec<_>>()),
         _ => return Err(format!("{dtype} is no float type to compute in")),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gradc_ir::Shape;
+
+    #[test]
+    fn weights_of_8_bits_are_left_to_passes_and_all_else_is_folded() {
+        let builder = Builder::new("known");
+        let known = Known::default();
+        let is_folded =
+            |value: Expr<'_>| matches!(builder.node(known.fold(value).value()).op, Op::Constant(_));
+        let stands_for = |bytes: Literal| {
+            let whole = builder.constant(bytes).cast(DType::F32);
+            (whole - whole.splat(3.0)) * whole.splat(0.5)
+        };
+        let numbers: Vec<i8> = (0..FEWEST_WEIGHTS).map(|i| i as i8).collect();
+        let weights = stands_for(Literal::new(Shape::new(&[16, 16]), &numbers));
+        assert!(!is_folded(weights) && !is_folded(weights.transpose(&[1, 0])));
+        assert!(known.literal(&builder, weights.value()).is_some(), "known to whoever asks");
+        assert!(is_folded(stands_for(Literal::new(Shape::new(&[5, 3]), &numbers[..15]))), "too few");
+        let wide: Vec<i32> = numbers.iter().map(|&number| number.into()).collect();
+        assert!(is_folded(stands_for(Literal::new(Shape::new(&[16, 16]), &wide))), "of 32 bits");
+    }
 }

@@ -23,6 +23,7 @@ use dots::Dots;
 pub use finish::Finish;
 use pack::{Panels, Strided};
 use packed::Packed;
+pub(crate) use plan::part_of;
 use plan::{Method, Plan};
 
 /// What runs on a finished tile of the result: see [`Epilogue`].
@@ -295,14 +296,6 @@ impl Gemm {
         }
         (gemm, false)
     }
-}
-
-/// Part `index` of `parts` of `0..total`, beginning and ending at multiples of `unit`. The longer ones come first: what is
-/// left at the end, for threads that wait, is short.
-pub(crate) fn part_of(total: usize, parts: usize, index: usize, unit: usize) -> Range<usize> {
-    let units = total.div_ceil(unit);
-    let bound = |index: usize| ((units / parts * index + index.min(units % parts)) * unit).min(total);
-    bound(index)..bound(index + 1)
 }
 
 /// One call of `run`.

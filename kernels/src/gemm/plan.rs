@@ -1,6 +1,6 @@
 //! How a product is computed: decided from its shape and strides alone.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use super::block::{PackA, Reading, scratch_elements};
 use super::bytes::rows_elements;
@@ -152,4 +152,30 @@ fn parts(gemm: &Gemm, method: Method, threads: usize) -> [usize; 3] {
     let columns = each.div_ceil(rows).min(gemm.n.div_ceil(64)).max(1);
     let rows = each.div_ceil(columns).min(gemm.m.div_ceil(8)).max(rows);
     [gemm.batch, rows, columns]
+}
+
+/// Part `index` of `parts` of `0..total`, beginning and ending at multiples of `unit`. The longer ones come first: what is
+/// left at the end, for threads that wait, is short.
+pub(crate) fn part_of(total: usize, parts: usize, index: usize, unit: usize) -> Range<usize> {
+    let units = total.div_ceil(unit);
+    let bound = |index: usize| ((units / parts * index + index.min(units % parts)) * unit).min(total);
+    bound(index)..bound(index + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::part_of;
+
+    #[test]
+    fn parts_cover_everything_and_the_longer_come_first() {
+        for (total, parts, unit) in
+            [(512, 4, 48), (256, 4, 48), (100, 3, 1), (7, 5, 8), (64, 8, 8), (0, 2, 1)]
+        {
+            let all: Vec<_> = (0..parts).map(|index| part_of(total, parts, index, unit)).collect();
+            assert!(all[0].start == 0 && all[parts - 1].end == total, "{all:?}");
+            for pair in all.windows(2) {
+                assert!(pair[0].end == pair[1].start && pair[0].len() >= pair[1].len(), "{all:?}");
+            }
+        }
+    }
 }

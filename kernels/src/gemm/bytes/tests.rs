@@ -178,6 +178,51 @@ fn other_numbers_are_multiplied_as_floats() {
     }
 }
 
+/// Sums beyond the integers that floats hold are rounded once, at the end; sums of floats would round on the way.
+#[test]
+fn sums_are_integers() {
+    let has_integers = Tier::detect() == Tier::Avx512 && has_instructions();
+    for m in [1, 3, 8] {
+        let (n, k) = (50, 4001);
+        let plain = Case { sizes: [1, m, n, k], b_is_across: false, ..cases().next().unwrap() }.gemm();
+        let odd = |numbers: Vec<f32>| numbers.into_iter().map(|x| 2.0 * (x / 2.0).trunc() + 1.0);
+        let (a, b): (Vec<f32>, Vec<f32>) = (
+            odd(whole(m * k, 9, 1)).map(|x| x + 200.0).collect(),
+            odd(whole(k * n, 120, 2)).map(f32::abs).collect(),
+        );
+        let mut packed = vec![0; plain.bytes_elements()];
+        plain.pack_bytes(&b, &mut packed);
+        let gemm = Gemm { b_packed: PackedB::Bytes, ..plain };
+        let mut c = vec![0.0f32; m * (n + 3)];
+        let mut scratch = vec![0u8; gemm.scratch_bytes::<f32>(1)];
+        let (b_start, c_start) = (packed.as_ptr().cast(), c.as_mut_ptr());
+        unsafe {
+            let team = Team::new(1);
+            let scratch = scratch.as_mut_ptr();
+            gemm.run_tier(
+                Tier::detect(),
+                a.as_ptr(),
+                b_start,
+                std::ptr::null(),
+                c_start,
+                None,
+                scratch,
+                &team,
+            );
+        }
+        for (row, column) in (0..m).flat_map(|row| (0..n).map(move |column| (row, column))) {
+            let terms = (0..k).map(|term| a[row * k + term] as i64 * b[term * n + column] as i64);
+            let sum: i64 = terms.sum();
+            assert!(sum > 1 << 24, "{sum} is beyond them");
+            let found = c[row * (n + 3) + column];
+            match has_integers {
+                true => assert_eq!(found, sum as f32, "{row}, {column}"),
+                false => assert!((found / sum as f32 - 1.0).abs() < 1e-4, "{found} is not {sum}"),
+            }
+        }
+    }
+}
+
 /// The largest sums that are computed in integers fit into 32 bits.
 #[test]
 fn the_largest_sums() {
