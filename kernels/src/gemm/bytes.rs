@@ -73,13 +73,16 @@ impl<T: Element> Panels<T> for Bytes {
         for row in 0..rows {
             let at = first + row;
             let (group, within) = (at / TOGETHER * TOGETHER, at % TOGETHER);
-            let from = panel.wrapping_add(group * length + TOGETHER * (column % COLUMNS) + within);
-            for lane in 0..padded {
-                // SAFETY: within the panel, and within `out`.
-                unsafe {
-                    let value = if lane < width { f64::from(*from.add(TOGETHER * lane)) } else { 0.0 };
-                    *out.add(row * padded + lane) = T::rounded(value);
+            let groups = panel.wrapping_add(group * length + TOGETHER * (column % COLUMNS)).cast::<i32>();
+            let out = out.wrapping_add(row * padded);
+            // SAFETY: within the panel, and within `out`.
+            unsafe {
+                for lane in 0..width {
+                    let bytes = i32::from_le(groups.add(lane).read_unaligned());
+                    let byte = bytes << (24 - 8 * within) >> 24;
+                    *out.add(lane) = T::rounded(f64::from(byte));
                 }
+                (width..padded).for_each(|lane| *out.add(lane) = T::ZERO);
             }
         }
     }
