@@ -1,18 +1,29 @@
 //! A block of rows and columns of one product, tile by tile.
 
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
 use std::ptr::{null, null_mut};
 
 use super::finish::Finish;
-use super::pack::{Panels, panel};
+use super::pack::{Panels, copy_row, panel};
 use super::tile::{Ahead, Tile};
 use crate::simd::{Kernel, Vector};
 use crate::{Element, Epilogue};
 
-/// Elements of a column of B (or of a row of A) that are multiplied before the next panel's turn.
-pub(super) const K_BLOCK: usize = 384;
-/// Rows of A that are packed at a time.
-const PACKED_ROWS: usize = 192;
+/// Elements of a column of B (or of a row of A) that are multiplied before the next panel's turn: the more, the less often
+/// sums are read and written.
+pub(super) const K_BLOCK: usize = 1024;
+/// As many where a panel is narrow, so that it stays in the first-level cache, or A is read across memory: every element of
+/// a column from a cache line of its own.
+const SHORT_K_BLOCK: usize = 384;
+/// Bytes of A that are packed at a time, and as many where panels are narrow, so that they stay in the second-level cache.
+const PACKED_A: usize = 4 << 20;
+const PACKED_A_OF_NARROW: usize = 512 << 10;
+/// Where rows of A are adjacent, so many tiles are packed side by side, and so many columns ahead are asked for.
+const PACKED_TOGETHER: usize = 8;
+const PACKED_AHEAD: isize = 12;
 /// Rows of a tile that are finished before the epilogue sees them.
 const EPILOGUE_ROWS: usize = 32;
 /// Rows of B that are read side by side when streaming.
@@ -24,6 +35,8 @@ const BLOCK_ROWS: usize = 64;
 /// Where narrow panels are copied, for each block anew, blocks are this large and have so many rows.
 const LARGE_A_OF_NARROW: usize = 512 << 10;
 const BLOCK_ROWS_OF_NARROW: usize = 128;
+/// Rows of the largest tile of any tier.
+const TILE_ROWS: usize = 8;
 /// Bytes of a row of a narrow panel, at most: so many panels read A that it is worth much to have it near.
 const NARROW: usize = 64;
 /// Elements in a row of the widest tile of any tier, in bytes.
@@ -49,7 +62,7 @@ pub enum PackA {
     Never,
     /// Where panels are narrow, since the lines of its columns push one another out of the cache.
     ForNarrowPanels,
-    /// Its elements are adjacent in neither direction.
+    /// Its elements are adjacent in neither direction, or those of its columns are, and many panels read them.
     Always,
 }
 
@@ -121,10 +134,19 @@ pub struct Block<'a, T, P> {
 
 /// The elements of scratch memory that a block needs.
 pub fn scratch_elements<T>(rows: usize, k: usize, pack_a: PackA, reading: Reading) -> usize {
-    let k = k.min(K_BLOCK);
-    let a = if pack_a != PackA::Never { rows.min(PACKED_ROWS) * k } else { 0 };
-    let b = if reading.is_in_place() { 0 } else { k * (PANEL_BYTES / size_of::<T>()) };
+    let of_a = |most_k, bytes| packed_rows::<T>(rows, k.min(most_k), bytes) * k.min(most_k);
+    let a = match pack_a {
+        PackA::Never => 0,
+        PackA::ForNarrowPanels => of_a(SHORT_K_BLOCK, PACKED_A_OF_NARROW),
+        PackA::Always => of_a(K_BLOCK, PACKED_A).max(of_a(SHORT_K_BLOCK, PACKED_A_OF_NARROW)),
+    };
+    let b = if reading.is_in_place() { 0 } else { k.min(K_BLOCK) * (PANEL_BYTES / size_of::<T>()) };
     a.next_multiple_of(64) + b
+}
+
+/// How many of some rows of A, of so many columns, are packed at a time: of as many bytes, but never less than a tile.
+fn packed_rows<T>(rows: usize, k: usize, bytes: usize) -> usize {
+    rows.min((bytes / size_of::<T>() / k.max(1) / TILE_ROWS * TILE_ROWS).max(TILE_ROWS))
 }
 
 /// A range in parts of nearly equal size, each at most `most`.
@@ -197,20 +219,22 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
         let most_k = match self.reading {
             Reading::InPlaceByFew if self.rows.len() <= 2 && self.streams => STREAMED_ROWS,
             Reading::InPlaceByFew if self.rows.len() <= V::ROWS => self.k,
-            Reading::InPlace | Reading::InPlaceByFew | Reading::CopiedOnTheWay | Reading::Packed => K_BLOCK,
+            Reading::InPlace | Reading::InPlaceByFew | Reading::CopiedOnTheWay | Reading::Packed => {
+                self.k_block::<V>()
+            }
         };
         let bytes = self.rows.len() * self.k.min(most_k) * size_of::<T>();
         let several = self.columns.len() > V::VECTORS * V::LANES;
         let pack_a = self.pack_a.applies::<V>();
         let most_rows = match self.reading {
-            _ if pack_a => PACKED_ROWS,
+            _ if pack_a => self.packed_rows::<V>(),
             Reading::InPlace if several && bytes > LARGE_A => BLOCK_ROWS,
             Reading::CopiedOnTheWay if several && is_narrow::<V>() && bytes > LARGE_A_OF_NARROW => {
                 BLOCK_ROWS_OF_NARROW
             }
             _ => self.rows.len().next_multiple_of(V::ROWS).max(V::ROWS),
         };
-        let most_rows = most_rows / V::ROWS * V::ROWS;
+        let most_rows = (most_rows / V::ROWS * V::ROWS).max(V::ROWS);
         for (first, k) in balanced(0..self.k, most_k) {
             for (row, rows) in balanced(self.rows.clone(), most_rows) {
                 // SAFETY: the caller's promise.
@@ -224,6 +248,20 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
         }
     }
 
+    /// Terms of the sums that are multiplied before the next panel's turn.
+    #[inline(always)]
+    fn k_block<V: Vector<Item = T>>(&self) -> usize {
+        let is_across = self.a_column != 1 && !self.pack_a.applies::<V>();
+        if is_narrow::<V>() || is_across { SHORT_K_BLOCK } else { K_BLOCK }
+    }
+
+    /// Rows of A that are packed at a time.
+    #[inline(always)]
+    fn packed_rows<V: Vector<Item = T>>(&self) -> usize {
+        let bytes = if is_narrow::<V>() { PACKED_A_OF_NARROW } else { PACKED_A };
+        packed_rows::<T>(self.rows.len(), self.k.min(self.k_block::<V>()), bytes)
+    }
+
     #[inline(always)]
     pub(super) unsafe fn a_at(&self, row: usize, column: usize) -> *const T {
         // SAFETY: the caller asks for elements of A.
@@ -232,11 +270,37 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
 
     #[inline(always)]
     unsafe fn pack_rows<V: Vector<Item = T>>(&self, row: usize, rows: usize, first: usize, k: usize) {
-        for (start, height) in balanced(row..row + rows, V::ROWS) {
-            // SAFETY: within A, and within the scratch memory for A.
-            unsafe {
-                let out = self.scratch.add((start - row) * k);
-                panel::<V>(self.a_at(start, first), self.a_row, self.a_column, height, height, k, out);
+        if self.a_row != 1 {
+            for (start, height) in balanced(row..row + rows, V::ROWS) {
+                // SAFETY: within A, and within the scratch memory for A.
+                unsafe {
+                    let out = self.scratch.add((start - row) * k);
+                    panel::<V>(self.a_at(start, first), self.a_row, self.a_column, height, height, k, out);
+                }
+            }
+            return;
+        }
+        // Several tiles at a time, since what is adjacent in memory comes together.
+        let mut tiles = balanced(row..row + rows, V::ROWS);
+        loop {
+            let together: [_; PACKED_TOGETHER] = std::array::from_fn(|_| tiles.next());
+            if together[0].is_none() {
+                return;
+            }
+            for column in 0..k {
+                for (start, height) in together.into_iter().flatten() {
+                    // SAFETY: as above.
+                    unsafe {
+                        let out = self.scratch.add((start - row) * k + column * height);
+                        let from = self.a_at(start, first + column);
+                        crate::simd::prefetch_near(from.wrapping_offset(PACKED_AHEAD * self.a_column).cast());
+                        if height == TILE_ROWS {
+                            out.cast::<[T; TILE_ROWS]>().write(from.cast::<[T; TILE_ROWS]>().read());
+                        } else {
+                            copy_row::<V>(from, height, height, out);
+                        }
+                    }
+                }
             }
         }
     }
@@ -321,7 +385,8 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
             let packed = if self.reading.is_in_place() {
                 null_mut()
             } else {
-                let a = if pack_a { self.rows.len().min(PACKED_ROWS) * self.k.min(K_BLOCK) } else { 0 };
+                let k = self.k.min(self.k_block::<V>());
+                let a = if pack_a { self.packed_rows::<V>() * k } else { 0 };
                 self.scratch.add(a.next_multiple_of(64))
             };
             if self.reading == Reading::Packed {
@@ -333,7 +398,8 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
             // The first panel is the first to read A.
             let is_read_in_order = self.a_column == 1 || self.a_row == 1;
             // Across memory nothing foresees it, and wide numbers are read twice as often.
-            let is_across = self.a_row == 1 && size_of::<T>() == 8 && !is_narrow::<V>() && self.k > K_BLOCK;
+            let is_across =
+                self.a_row == 1 && size_of::<T>() == 8 && !is_narrow::<V>() && self.k > SHORT_K_BLOCK;
             let comes_from_afar =
                 (self.a_is_far || is_across) && column == self.columns.start && is_read_in_order && !pack_a;
             let own = self.reading.is_in_place();

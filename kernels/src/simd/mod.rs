@@ -139,9 +139,27 @@ unsafe fn transpose4_f32(from: [*const f32; 4], to: *mut f32, to_row: usize) {
     }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
-use transpose4_any as transpose4_f32;
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn transpose4_f64(from: [*const f64; 4], to: *mut f64, to_row: usize) {
+    use std::arch::x86_64::*;
+    // SAFETY: the caller's promise; SSE2 is part of x86-64.
+    unsafe {
+        for j in [0, 2] {
+            let [a, b, c, d] = from.map(|line| _mm_loadu_pd(line.add(j)));
+            let (first, second) = (to.add(j * to_row), to.add((j + 1) * to_row));
+            _mm_storeu_pd(first, _mm_unpacklo_pd(a, b));
+            _mm_storeu_pd(first.add(2), _mm_unpacklo_pd(c, d));
+            _mm_storeu_pd(second, _mm_unpackhi_pd(a, b));
+            _mm_storeu_pd(second.add(2), _mm_unpackhi_pd(c, d));
+        }
+    }
+}
 
+#[cfg(not(target_arch = "x86_64"))]
+use {transpose4_any as transpose4_f32, transpose4_any as transpose4_f64};
+
+#[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
 unsafe fn transpose4_any<T: Copy>(from: [*const T; 4], to: *mut T, to_row: usize) {
     for (i, line) in from.into_iter().enumerate() {
@@ -181,8 +199,8 @@ macro_rules! lanes {
 #[cfg(target_arch = "x86_64")]
 lanes!(f32, avx512::F32x16, avx2::F32x8, portable::F32x4, transpose4_f32);
 #[cfg(target_arch = "x86_64")]
-lanes!(f64, avx512::F64x8, avx2::F64x4, portable::F64x2, transpose4_any);
+lanes!(f64, avx512::F64x8, avx2::F64x4, portable::F64x2, transpose4_f64);
 #[cfg(not(target_arch = "x86_64"))]
 lanes!(f32, (), (), portable::F32x4, transpose4_f32);
 #[cfg(not(target_arch = "x86_64"))]
-lanes!(f64, (), (), portable::F64x2, transpose4_any);
+lanes!(f64, (), (), portable::F64x2, transpose4_f64);
