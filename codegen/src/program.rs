@@ -3,7 +3,7 @@
 use crate::loops::Kernel;
 use crate::stored::{ConvFields, ConvForms, DTypes, GemmFields};
 use gradc_ir::{Literal, Origin};
-use gradc_kernels::{Conv, ConvForm, Gemm, PackedB};
+use gradc_kernels::{Conv, ConvForm, Gemm, PackedOperand};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -368,9 +368,9 @@ fn write_steps(f: &mut fmt::Formatter<'_>, steps: &[Step], kernels: &[Kernel], d
                     gemm.batch, gemm.m, gemm.n, gemm.k, gemm.a_strides
                 )?;
                 match gemm.b_packed {
-                    PackedB::Panels => write!(f, " packed")?,
-                    PackedB::Bytes => write!(f, " in bytes")?,
-                    PackedB::No => write!(f, "{:?}", gemm.b_strides)?,
+                    PackedOperand::Panels => write!(f, " packed")?,
+                    PackedOperand::Bytes => write!(f, " in bytes")?,
+                    PackedOperand::No => write!(f, "{:?}", gemm.b_strides)?,
                 }
                 if gemm.group != gemm.batch {
                     write!(f, " in groups of {}{:?}", gemm.group, gemm.group_strides)?;

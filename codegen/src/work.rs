@@ -2,7 +2,7 @@
 
 use crate::loops::{BinaryOp, Kernel, ReduceOp, Scalar, ScalarOp, Stmt, UnaryOp, UpdateOp};
 use crate::program::{Program, Step};
-use gradc_kernels::PackedB;
+use gradc_kernels::PackedOperand;
 
 /// The work of a step, in one run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -45,8 +45,8 @@ impl Program {
                 let elements =
                     matrices(gemm.a_strides[0]) * m * k + results * m * n + bias.as_ref().map_or(0, |_| n);
                 let of_b = match gemm.b_packed {
-                    PackedB::Bytes => 1,
-                    PackedB::No | PackedB::Panels => float(*double),
+                    PackedOperand::Bytes => 1,
+                    PackedOperand::No | PackedOperand::Panels => float(*double),
                 };
                 let bytes = elements * float(*double) + matrices(gemm.b_strides[0]) * k * n * of_b;
                 Work { calls: 1, operations: 2 * batch * m * n * k, bytes }

@@ -9,7 +9,7 @@
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use gradc_kernels::{Conv, ConvForm, Gemm, PackedB, Team, Tier, WideFunction};
+use gradc_kernels::{Conv, ConvForm, Gemm, PackedOperand, Team, Tier, WideFunction};
 
 /// Seconds of processor time of this thread, which other programs disturb less than the clock on the wall.
 #[cfg(target_os = "linux")]
@@ -81,7 +81,7 @@ fn gemm_speed(
         c_batch_stride: m * n,
         c_row_stride: n,
         accumulate: false,
-        b_packed: PackedB::No,
+        b_packed: PackedOperand::No,
     };
     let length = (batch * n * k).next_multiple_of(16);
     let copies = if cold { COLD_BYTES.div_ceil(4 * length) } else { 1 };
@@ -112,7 +112,7 @@ fn conv_speed(team: &Team, conv: &Conv, form: ConvForm, cold: bool, packed: bool
     if let Some(packing) = conv.packing::<f32>(form).filter(|_| packed) {
         let weights = std::mem::replace(&mut second, vec![0f32; packing.elements::<f32>()]);
         packing.pack(&weights, &mut second, team);
-        conv.packed = true;
+        conv.packed = PackedOperand::Panels;
     }
     let step = second.len().next_multiple_of(16);
     let copies = if cold && form != ConvForm::WeightGradient { COLD_BYTES.div_ceil(4 * step) } else { 1 };
@@ -155,7 +155,7 @@ fn square(
         dilation: [1, 1, 1],
         pad_low: [0, pad as isize, pad as isize],
         loose: false,
-        packed: false,
+        packed: PackedOperand::No,
     }
 }
 

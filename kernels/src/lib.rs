@@ -20,6 +20,6 @@ mod wide;
 pub use conv::{Conv, ConvForm, Packing};
 pub use cpu::Tier;
 pub use element::Element;
-pub use gemm::{Epilogue, EpilogueFunction, Finish, Gemm, PackedB};
+pub use gemm::{Epilogue, EpilogueFunction, Finish, Gemm, PackedOperand};
 pub use team::Team;
 pub use wide::{WideFunction, WidePointer, bf16_from_f32, f16_from_f32, f32_from_bf16, f32_from_f16};

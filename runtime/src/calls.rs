@@ -2,7 +2,7 @@
 
 use crate::frame::{Frame, KernelFunction};
 use crate::sort::{self, SortKey};
-use gradc_kernels::{Conv, ConvForm, Element, Epilogue, EpilogueFunction, Finish, Gemm, PackedB};
+use gradc_kernels::{Conv, ConvForm, Element, Epilogue, EpilogueFunction, Finish, Gemm, PackedOperand};
 use std::sync::atomic::{AtomicI64, Ordering};
 
 /// The functions by their symbols.
@@ -110,7 +110,7 @@ unsafe fn gemm<T: Element>(
     frame: *const Frame,
     descriptor: *const i64,
     [a, b, bias]: [*const T; 3],
-    b_packed: PackedB,
+    b_packed: PackedOperand,
     c: *mut T,
     scratch: *mut u8,
     epilogue: Option<Epilogue<T>>,
@@ -124,7 +124,7 @@ unsafe fn gemm<T: Element>(
 
 /// # Safety
 /// The descriptor holds the words of a [`Gemm`].
-unsafe fn gemm_of(descriptor: *const i64, b_packed: PackedB) -> Gemm {
+unsafe fn gemm_of(descriptor: *const i64, b_packed: PackedOperand) -> Gemm {
     // SAFETY: there are 13 words.
     let word = |index: usize| unsafe { *descriptor.add(index) };
     let size = |index: usize| word(index) as usize;
@@ -159,7 +159,7 @@ unsafe fn general<T: Element>(
     unsafe {
         let word = |index: usize| *descriptor.add(GEMM_WORDS + index);
         let (group, group_strides) = (word(1) as usize, [word(2) as isize, word(3) as isize]);
-        let problem = Gemm { group, group_strides, ..gemm_of(descriptor, PackedB::of(word(0))) };
+        let problem = Gemm { group, group_strides, ..gemm_of(descriptor, PackedOperand::of(word(0))) };
         let epilogue = match word(4) {
             0 => epilogue(function, environment),
             _ => finished(function, environment, descriptor.add(GEMM_WORDS + 5)),
@@ -194,7 +194,7 @@ unsafe fn conv<T: Element>(
             dilation: three(16),
             pad_low: three(19).map(|word| word as isize),
             loose: size(23) != 0,
-            packed: size(24) != 0,
+            packed: PackedOperand::of(*descriptor.add(24)),
         };
         let team = &*(*frame).team;
         match size(22) as u8 {
@@ -234,7 +234,7 @@ macro_rules! products {
             to: *mut $float,
         ) {
             // SAFETY: operand and result are as large as lowering made them.
-            unsafe { gemm_of(descriptor, PackedB::No).pack_from(from, to, &*(*frame).team) }
+            unsafe { gemm_of(descriptor, PackedOperand::No).pack_from(from, to, &*(*frame).team) }
         }
 
         /// Some rows, on this thread; the descriptor ends with whether B is packed.
@@ -256,7 +256,7 @@ macro_rules! products {
         ) {
             // SAFETY: the caller's promise.
             unsafe {
-                let gemm = gemm_of(descriptor, PackedB::of(*descriptor.add(13)));
+                let gemm = gemm_of(descriptor, PackedOperand::of(*descriptor.add(13)));
                 gemm.run_rows(begin..end, slot, a, b, bias, c, scratch);
             }
         }
@@ -281,7 +281,7 @@ macro_rules! products {
                     frame,
                     descriptor,
                     [a, b, bias],
-                    PackedB::No,
+                    PackedOperand::No,
                     c,
                     scratch,
                     epilogue(function, environment),
@@ -311,7 +311,7 @@ macro_rules! products {
                     frame,
                     descriptor,
                     [a, b, bias],
-                    PackedB::Panels,
+                    PackedOperand::Panels,
                     c,
                     scratch,
                     epilogue(function, environment),

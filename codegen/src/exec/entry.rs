@@ -14,7 +14,7 @@ use cranelift_codegen::ir::{
 };
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{DataDescription, FuncId, Linkage, Module, ModuleError};
-use gradc_kernels::{Gemm, PackedB};
+use gradc_kernels::{Gemm, PackedOperand};
 use std::collections::HashMap;
 
 /// The symbols of the run-time functions that an entry function calls.
@@ -214,7 +214,7 @@ impl<M: Module> Entry<'_, M> {
                 let spatial = [conv.input, conv.kernel, conv.output, conv.stride, conv.dilation].concat();
                 let mut words: Vec<i64> = sizes.iter().chain(&spatial).map(|&word| word as i64).collect();
                 words.extend(conv.pad_low.map(|word| word as i64));
-                words.extend([*form as i64, i64::from(conv.loose), i64::from(conv.packed)]);
+                words.extend([*form as i64, i64::from(conv.loose), conv.packed as i64]);
                 words.extend(finish.iter().flat_map(Finish::words));
                 self.product(name, words, places, epilogue.as_ref(), &[])
             }
@@ -263,7 +263,7 @@ impl<M: Module> Entry<'_, M> {
         let in_parts = matches!(self.share, Some(Share { unit: Unit::Part, .. }));
         let packed = gemm.b_packed as i64;
         let general =
-            finish.is_some() || gemm.group != gemm.batch || in_parts || gemm.b_packed == PackedB::Bytes;
+            finish.is_some() || gemm.group != gemm.batch || in_parts || gemm.b_packed == PackedOperand::Bytes;
         let mut words = gemm_words(gemm);
         let bias = match bias {
             Some(bias) => self.address(bias),

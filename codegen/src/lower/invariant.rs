@@ -3,7 +3,7 @@
 
 use super::accesses::Accesses;
 use crate::program::{Memory, Origins, Piece, Place, Program, Step};
-use gradc_kernels::{Gemm, PackedB};
+use gradc_kernels::{Gemm, PackedOperand};
 
 /// So many rows in all rounds are worth packing what they are multiplied with.
 const ENOUGH_ROWS: usize = 256;
@@ -25,7 +25,7 @@ pub(super) fn pack(program: &mut Program, threads: usize) {
                     && own.is_as(&same)
                     && let Step::Gemm { gemm, places, .. } = step
                 {
-                    gemm.b_packed = PackedB::Panels;
+                    gemm.b_packed = PackedOperand::Panels;
                     places[1] = to.clone();
                     let bytes = match double {
                         true => gemm.scratch_bytes::<f64>(threads),

@@ -5,7 +5,7 @@ use super::Lowering;
 use crate::exec::{Aligned, from_bytes, from_bytes_mut};
 use crate::program::{Memory, Origins, Piece, Place, Program, Step};
 use gradc_ir::{DType, Element, Literal, Shape, TensorType};
-use gradc_kernels::{Conv, ConvForm, Gemm, PackedB, Packing, Team};
+use gradc_kernels::{Conv, ConvForm, Gemm, PackedOperand, Packing, Team};
 
 /// What a packed operand was made of: where the elements of the constant begin, and how they were read.
 #[derive(PartialEq, Eq, Hash)]
@@ -19,13 +19,19 @@ enum Layout {
     Matrix { sizes: [usize; 2], strides: [isize; 2] },
     Bytes { sizes: [usize; 2], strides: [isize; 2] },
     Weights(Packing),
+    WeightsInBytes([usize; 3]),
 }
 
 impl Lowering {
     /// The packed form of a product's right operand, if that is a constant and the kernels want it so.
-    pub(super) fn packed(&mut self, gemm: &Gemm, double: bool, operand: &Place) -> Option<(Place, PackedB)> {
+    pub(super) fn packed(
+        &mut self,
+        gemm: &Gemm,
+        double: bool,
+        operand: &Place,
+    ) -> Option<(Place, PackedOperand)> {
         if let Some(place) = self.as_bytes(gemm, double, operand) {
-            return Some((place, PackedB::Bytes));
+            return Some((place, PackedOperand::Bytes));
         }
         let wanted = match double {
             true => gemm.prefers_packed::<f64>(),
@@ -42,7 +48,7 @@ impl Lowering {
                 packed::<f32, f32>(literal, gemm.packed_elements::<f32>(), |b, packed| gemm.pack(b, packed))
             }
         });
-        Some((place?, PackedB::Panels))
+        Some((place?, PackedOperand::Panels))
     }
 
     /// The operand as bytes, if its numbers are such.
@@ -66,7 +72,10 @@ impl Lowering {
         form: ConvForm,
         double: bool,
         operand: &Place,
-    ) -> Option<Place> {
+    ) -> Option<(Place, PackedOperand)> {
+        if let Some(place) = self.weights_as_bytes(conv, form, double, operand) {
+            return Some((place, PackedOperand::Bytes));
+        }
         let packing = match double {
             true => conv.packing::<f64>(form),
             false => conv.packing::<f32>(form),
@@ -74,13 +83,33 @@ impl Lowering {
         let packing = packing.filter(|_| self.packs)?;
         let literal = self.whole(double, operand)?;
         let team = Team::new(1);
-        self.pack(&literal, Layout::Weights(packing), |literal| match double {
+        let place = self.pack(&literal, Layout::Weights(packing), |literal| match double {
             true => packed::<f64, f64>(literal, packing.elements::<f64>(), |w, packed| {
                 packing.pack(w, packed, &team)
             }),
             false => packed::<f32, f32>(literal, packing.elements::<f32>(), |w, packed| {
                 packing.pack(w, packed, &team)
             }),
+        });
+        Some((place?, PackedOperand::Panels))
+    }
+
+    /// The weights of a convolution as bytes, if their numbers are such.
+    fn weights_as_bytes(
+        &mut self,
+        conv: &Conv,
+        form: ConvForm,
+        double: bool,
+        operand: &Place,
+    ) -> Option<Place> {
+        let fits = form == ConvForm::Forward && !double && self.packs;
+        let literal = self.whole(double, operand).filter(|_| fits)?;
+        let sizes = [conv.out_channels, conv.in_channels, conv.kernel.iter().product()];
+        self.pack(&literal, Layout::WeightsInBytes(sizes), |literal| {
+            let wanted = with_elements::<f32, _>(literal, |w| conv.prefers_bytes(w)) == Some(true);
+            wanted.then(|| {
+                packed::<f32, i8>(literal, conv.bytes_elements(), |w, packed| conv.pack_bytes(w, packed))
+            })?
         })
     }
 

@@ -7,7 +7,7 @@ use crate::CodegenError;
 use crate::loops::{Access, BinaryOp, Index, ReduceOp};
 use crate::program::{Epilogue, Place, Step};
 use gradc_ir::{Builder, ConvForm, ConvOp, DType, DotDims, Graph, Node, Op, Shape, TensorType, Value};
-use gradc_kernels::{Conv, Gemm, PackedB};
+use gradc_kernels::{Conv, Gemm, PackedOperand};
 
 /// A matrix product as the kernels see it, but for the result.
 pub(super) struct Product {
@@ -101,7 +101,7 @@ impl Lowering {
             c_batch_stride: m * n,
             c_row_stride: n,
             accumulate: false,
-            b_packed: PackedB::No,
+            b_packed: PackedOperand::No,
         };
         Product { gemm, double: node.ty().dtype == DType::F64, operands: [lhs.place, rhs.place] }
     }
@@ -189,7 +189,7 @@ impl Lowering {
         let Convolution { mut conv, form, double, operands: [first, mut second] } = convolution;
         conv.loose = !self.exact;
         if let Some(packed) = self.packed_weights(&conv, form, double, &second) {
-            (second, conv.packed) = (packed, true);
+            (second, conv.packed) = packed;
         }
         let scratch = match double {
             true => conv.scratch_bytes::<f64>(form, self.threads),
@@ -263,7 +263,7 @@ pub(super) fn convolution(graph: &Graph, node: &Node, op: &ConvOp, operands: &[P
         dilation: three(&op.dilation, 1),
         pad_low: three(&op.pad_low.iter().map(|&pad| pad as isize).collect::<Vec<_>>(), 0),
         loose: false,
-        packed: false,
+        packed: PackedOperand::No,
     };
     let form = match op.form {
         ConvForm::Forward => gradc_kernels::ConvForm::Forward,

@@ -1,7 +1,7 @@
 //! Types of other crates as they are written: the same fields, which the compiler holds against each other.
 
 use gradc_ir::DType;
-use gradc_kernels::{Conv, ConvForm, Gemm, PackedB};
+use gradc_kernels::{Conv, ConvForm, Gemm, PackedOperand};
 use serde::{Deserialize, Serialize};
 
 /// The fields of a [`Gemm`].
@@ -19,14 +19,14 @@ pub(crate) struct GemmFields {
     c_batch_stride: usize,
     c_row_stride: usize,
     accumulate: bool,
-    #[serde(with = "PackedBs")]
-    b_packed: PackedB,
+    #[serde(with = "PackedOperands")]
+    b_packed: PackedOperand,
 }
 
-/// The variants of a [`PackedB`].
+/// The variants of a [`PackedOperand`].
 #[derive(Serialize, Deserialize)]
-#[serde(remote = "PackedB")]
-enum PackedBs {
+#[serde(remote = "PackedOperand")]
+enum PackedOperands {
     No,
     Panels,
     Bytes,
@@ -47,7 +47,8 @@ pub(crate) struct ConvFields {
     dilation: [usize; 3],
     pad_low: [isize; 3],
     loose: bool,
-    packed: bool,
+    #[serde(with = "PackedOperands")]
+    packed: PackedOperand,
 }
 
 /// The variants of a [`ConvForm`].

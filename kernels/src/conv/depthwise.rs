@@ -105,7 +105,7 @@ impl<T: Element> Depthwise<'_, T> {
                 return from;
             }
             let to = self.at::<T>(self.layout.own + worker * self.layout.own_each);
-            T::dispatch(self.tier, &Fill { source, from, to });
+            T::dispatch(self.tier, &Fill { source, from, to, zero: T::ZERO });
             to
         }
     }

@@ -2,7 +2,7 @@
 //! since positions would leave most of them idle.
 
 use super::{Conv, ConvForm};
-use crate::{Element, Epilogue, Gemm, PackedB, Team, Tier};
+use crate::{Element, Epilogue, Gemm, PackedOperand, Team, Tier};
 use std::ops::Range;
 use std::ptr::null;
 
@@ -54,10 +54,10 @@ impl Problem {
             m,
             a_strides: [0, a[0], a[1]],
             c_batch_stride: m * n,
-            b_packed: if conv.packed && self.form != ConvForm::WeightGradient {
-                PackedB::Panels
+            b_packed: if conv.packed.is_packed() && self.form != ConvForm::WeightGradient {
+                PackedOperand::Panels
             } else {
-                PackedB::No
+                PackedOperand::No
             },
             ..panels(k, n, [0, b[0], b[1]])
         }
@@ -93,7 +93,7 @@ pub fn panels(k: usize, n: usize, b_strides: [isize; 3]) -> Gemm {
         c_batch_stride: n,
         c_row_stride: n,
         accumulate: false,
-        b_packed: PackedB::No,
+        b_packed: PackedOperand::No,
     }
 }
 

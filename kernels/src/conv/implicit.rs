@@ -295,7 +295,7 @@ impl<T: Element> Implicit<'_, T> {
                 let job = &*job.get();
                 let from = job.source.add((images.start * channels + number) * size);
                 let to = job.at::<T>(job.layout.planes).add(number * source.channel);
-                T::dispatch(job.tier, &Fill { source, from, to });
+                T::dispatch(job.tier, &Fill { source, from, to, zero: T::ZERO });
             }
         });
     }

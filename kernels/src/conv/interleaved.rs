@@ -108,7 +108,7 @@ pub struct Layout {
 
 impl Layout {
     pub fn new<T>(problem: &Problem) -> Layout {
-        let packed = problem.conv.packed;
+        let packed = problem.conv.packed.is_packed();
         let lanes = VECTOR_BYTES / size_of::<T>();
         let images = problem.conv.batch.min(MOST_VECTORS * lanes);
         let run = images.next_multiple_of(lanes);
@@ -145,7 +145,7 @@ impl<T: Element> Interleaved<'_, T> {
         let Problem { channels, rows, target: [height, width], conv, .. } = self.problem;
         // SAFETY: the caller's promise; the threads write to disjoint places.
         unsafe {
-            if !conv.packed {
+            if !conv.packed.is_packed() {
                 self.problem.order().run(self.weights, self.at(self.layout.weights), self.team);
             }
             let mut first = 0;
@@ -186,7 +186,7 @@ impl<T: Element> Interleaved<'_, T> {
 
     /// The weights in the order of [`Order`].
     fn ordered(&self) -> *const T {
-        if self.problem.conv.packed { self.weights } else { self.at(self.layout.weights) }
+        if self.problem.conv.packed.is_packed() { self.weights } else { self.at(self.layout.weights) }
     }
 }
 

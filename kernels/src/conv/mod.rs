@@ -1,5 +1,6 @@
 //! Convolutions in one to three dimensions, and their gradients.
 
+mod bytes;
 mod depthwise;
 mod few;
 mod generic;
@@ -17,6 +18,7 @@ mod turned;
 mod weights;
 mod winograd;
 
+use bytes::Bytes;
 use depthwise::Depthwise;
 use few::Few;
 use implicit::Implicit;
@@ -30,7 +32,7 @@ use weights::Weights;
 use winograd::{Gradient, GradientJob, Problem, Winograd};
 
 use crate::gemm::tail::TAIL_K;
-use crate::{Element, Epilogue, Team, Tier};
+use crate::{Element, Epilogue, PackedOperand, Team, Tier};
 
 /// One of the three products of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,8 +82,9 @@ pub struct Conv {
     /// Whether the result may be off by about twice as much as plain sums are (the weight gradient: four times), where
     /// that is faster.
     pub loose: bool,
-    /// Whether the weights that the forward or the input gradient reads are what [`Packing::pack`] wrote.
-    pub packed: bool,
+    /// Whether the weights that the forward or the input gradient reads are what [`Packing::pack`] wrote, or
+    /// [`Conv::pack_bytes`].
+    pub packed: PackedOperand,
 }
 
 impl Conv {
@@ -90,6 +93,9 @@ impl Conv {
         let threads = threads.max(1);
         if self.is_degenerate() {
             return 0;
+        }
+        if self.packed == PackedOperand::Bytes {
+            return bytes::Layout::new(self, threads).total;
         }
         if self.is_depthwise() {
             if let Some(problem) = sliding::Problem::new(self, form) {
@@ -105,7 +111,8 @@ impl Conv {
         }
         if let Some(problem) = Problem::new::<T>(self, form) {
             // A smaller team may divide the work in a way that takes more memory.
-            let total = |threads| winograd::Layout::new::<T>(&problem, self.packed, threads).total;
+            let total =
+                |threads| winograd::Layout::new::<T>(&problem, self.packed.is_packed(), threads).total;
             return (1..=threads).map(total).max().unwrap_or(0);
         }
         if let Some(gradient) = Gradient::new::<T>(self, form, threads) {
@@ -120,7 +127,8 @@ impl Conv {
                 None => weights::Layout::new::<T>(self, threads).total,
             },
             ConvForm::Forward | ConvForm::InputGradient => {
-                implicit::Layout::new::<T>(&Shape::new(self, form), form, self.packed, threads).total
+                implicit::Layout::new::<T>(&Shape::new(self, form), form, self.packed.is_packed(), threads)
+                    .total
             }
         }
     }
@@ -205,6 +213,12 @@ impl Conv {
                 return generic::run(self, form, first, second, result, epilogue);
             }
             let scratch = scratch.add(scratch.align_offset(64));
+            if self.packed == PackedOperand::Bytes {
+                let layout = bytes::Layout::new(self, team.threads());
+                let (conv, source, weights, target) = (*self, first, second.cast(), result);
+                Bytes { conv, layout, tier, team, source, weights, target, epilogue, scratch }.run();
+                return;
+            }
             if self.is_depthwise() {
                 if let Some(problem) = sliding::Problem::new(self, form) {
                     let zeros = scratch.cast();
@@ -227,9 +241,9 @@ impl Conv {
                 return;
             }
             if let Some(problem) = Problem::new::<T>(self, form) {
-                let layout = winograd::Layout::new::<T>(&problem, self.packed, team.threads());
+                let layout = winograd::Layout::new::<T>(&problem, self.packed.is_packed(), team.threads());
                 let (source, weights, target, scratch) = (first, second, result, scratch.cast());
-                let packed = self.packed;
+                let packed = self.packed.is_packed();
                 let job = Winograd {
                     problem,
                     layout,
@@ -267,7 +281,7 @@ impl Conv {
                 }
                 ConvForm::Forward | ConvForm::InputGradient => {
                     let shape = Shape::new(self, form);
-                    let (packed, threads) = (self.packed, team.threads());
+                    let (packed, threads) = (self.packed.is_packed(), team.threads());
                     let layout = implicit::Layout::new::<T>(&shape, form, packed, threads);
                     let (source, weights, target) = (first, second, result);
                     let job = Implicit {

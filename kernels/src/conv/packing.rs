@@ -7,7 +7,7 @@ use super::interleaved::{self, Order};
 use super::shape::Shape;
 use super::winograd::{self, Problem};
 use super::{Conv, ConvForm};
-use crate::{Element, Gemm, Team, Tier};
+use crate::{Element, Gemm, PackedOperand, Team, Tier};
 
 /// A layout of the weights of a convolution. Equal for convolutions that can share packed weights.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -35,7 +35,7 @@ impl Conv {
     /// How the weights of `form` are to be packed, if that pays when it has to be done only once. The convolution that
     /// reads them is this one with [`Conv::packed`] set.
     pub fn packing<T: Element>(&self, form: ConvForm) -> Option<Packing> {
-        let conv = Conv { packed: true, ..*self };
+        let conv = Conv { packed: PackedOperand::Panels, ..*self };
         if form == ConvForm::WeightGradient || conv.is_degenerate() || conv.is_depthwise() {
             return None;
         }

@@ -133,6 +133,8 @@ pub struct Fill<T> {
     pub from: *const T,
     /// Memory for the channel.
     pub to: *mut T,
+    /// What is around the image.
+    pub zero: T,
 }
 
 impl<T: Element> Kernel<T> for &Fill<T> {
@@ -153,7 +155,7 @@ impl<T: Element> Kernel<T> for &Fill<T> {
             unsafe {
                 let to = self.to.add(slot * volume);
                 if (e0 - b0) * (e1 - b1) * (e2 - b2) < volume {
-                    to.write_bytes(0, volume);
+                    (0..volume).for_each(|at| *to.add(at) = self.zero);
                 }
                 if b2 == e2 {
                     continue;

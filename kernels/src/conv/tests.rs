@@ -7,7 +7,7 @@ use crate::testing::{Numbers, close};
 const FORMS: [ConvForm; 3] = [ConvForm::Forward, ConvForm::InputGradient, ConvForm::WeightGradient];
 
 /// The lengths of the operands and the result of a form.
-fn lengths(conv: &Conv, form: ConvForm) -> [usize; 3] {
+pub(super) fn lengths(conv: &Conv, form: ConvForm) -> [usize; 3] {
     let x = conv.batch * conv.in_channels * conv.input.iter().product::<usize>();
     let y = conv.batch * conv.out_channels * conv.output.iter().product::<usize>();
     let w = conv.out_channels * (conv.in_channels / conv.groups) * conv.kernel.iter().product::<usize>();
@@ -19,7 +19,7 @@ fn lengths(conv: &Conv, form: ConvForm) -> [usize; 3] {
 }
 
 /// The plain sums, in `f64`.
-fn expected(conv: &Conv, form: ConvForm, first: &[f64], second: &[f64]) -> Vec<f64> {
+pub(super) fn expected(conv: &Conv, form: ConvForm, first: &[f64], second: &[f64]) -> Vec<f64> {
     let mut result = vec![0.0; lengths(conv, form)[2]];
     let (into, out) = (conv.in_channels / conv.groups, conv.out_channels / conv.groups);
     let (inputs, outputs): (usize, usize) = (conv.input.iter().product(), conv.output.iter().product());
@@ -125,7 +125,7 @@ fn check<T: Numbers>(conv: &Conv, tier: Tier, team: &Team, tiled: bool) {
 
 /// A convolution with an output as large as fits, given pads on both sides.
 #[allow(clippy::too_many_arguments)]
-fn conv(
+pub(super) fn conv(
     [batch, groups, in_channels, out_channels]: [usize; 4],
     input: [usize; 3],
     kernel: [usize; 3],
@@ -151,7 +151,7 @@ fn conv(
         dilation,
         pad_low,
         loose: false,
-        packed: false,
+        packed: PackedOperand::No,
     }
 }
 
@@ -328,7 +328,10 @@ fn memory_for_a_team_is_enough_for_a_smaller_one() {
         for (form, loose, packed) in
             FORMS.into_iter().flat_map(|form| [(form, false, false), (form, true, false), (form, true, true)])
         {
-            let packed = packed && conv.packing::<f32>(form).is_some();
+            let packed = match packed && conv.packing::<f32>(form).is_some() {
+                true => PackedOperand::Panels,
+                false => PackedOperand::No,
+            };
             let conv = Conv { loose, packed, ..conv };
             let bytes: Vec<usize> =
                 (1..=12).map(|threads| conv.scratch_bytes::<f32>(form, threads)).collect();
@@ -411,7 +414,7 @@ fn check_packed<T: Numbers>(conv: &Conv, tier: Tier, team: &Team) -> usize {
         let first = T::sequence(a, 1);
         let wide = |v: &[T]| v.iter().map(|x| x.to_f64()).collect::<Vec<f64>>();
         let wanted = expected(conv, form, &wide(&first), &wide(&weights));
-        let conv = Conv { packed: true, ..*conv };
+        let conv = Conv { packed: PackedOperand::Panels, ..*conv };
         let mut result = vec![T::from_f64(f64::NAN); c];
         let mut scratch = vec![0xffu8; conv.scratch_bytes::<T>(form, team.threads())];
         unsafe {

@@ -156,7 +156,7 @@ impl<T: Element> Turned<'_, T> {
                     let job = &*job.get();
                     let from = job.x.add((images.start * job.conv.in_channels + number) * size);
                     let to = job.at::<T>(job.layout.planes).add(number * source.channel);
-                    T::dispatch(job.tier, &Fill { source, from, to });
+                    T::dispatch(job.tier, &Fill { source, from, to, zero: T::ZERO });
                 }
             }
         });

@@ -12,6 +12,8 @@
 
 #[cfg(target_arch = "x86_64")]
 mod rows;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use rows::range_of_row;
 #[cfg(test)]
 mod tests;
 mod tile;
@@ -23,6 +25,8 @@ use crate::simd::Vector;
 use crate::{Element, Tier};
 use std::ops::Range;
 use tile::Tile;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use tile::mask;
 
 /// Fewer columns, or shorter sums, are not worth it.
 const FEWEST: usize = 16;
@@ -101,7 +105,7 @@ impl Gemm {
         one && self.n >= FEWEST
             && (FEWEST..=LONGEST).contains(&self.k)
             && Tier::current() == Tier::Avx512
-            && has_instructions()
+            && has_byte_products()
             && b.iter().all(is_byte)
             // Zeros and ones are of matrices that select and add up, seldom whole numbers.
             && b.iter().any(|x| x.abs() > 1.0)
@@ -112,7 +116,7 @@ impl Gemm {
         padded(self.n) * (self.k.next_multiple_of(TOGETHER) + size_of::<i32>())
     }
 
-    /// Packs B, whose strides are those of the problem and whose numbers fit, for a problem with [`super::PackedB::Bytes`];
+    /// Packs B, whose strides are those of the problem and whose numbers fit, for a problem with [`super::PackedOperand::Bytes`];
     /// `packed` should begin with a cache line. Panics where `b` is too short, or `packed` has not
     /// [`Gemm::bytes_elements`].
     pub fn pack_bytes(&self, b: &[f32], packed: &mut [i8]) {
@@ -157,7 +161,7 @@ pub(super) const fn rows_elements<T>(gemm: &Gemm) -> usize {
 }
 
 /// Whether the processor multiplies four bytes and adds them up in one instruction.
-fn has_instructions() -> bool {
+pub(crate) fn has_byte_products() -> bool {
     #[cfg(target_arch = "x86_64")]
     return is_x86_feature_detected!("avx512vnni");
     #[cfg(not(target_arch = "x86_64"))]
@@ -168,7 +172,7 @@ impl<T: Element> Job<T> {
     /// Writes A as bytes into the scratch memory in common, where products can be computed in integers.
     pub(super) unsafe fn convert_rows(&mut self) {
         #[cfg(target_arch = "x86_64")]
-        if size_of::<T>() == size_of::<f32>() && self.tier == Tier::Avx512 && has_instructions() {
+        if size_of::<T>() == size_of::<f32>() && self.tier == Tier::Avx512 && has_byte_products() {
             // SAFETY: elements of this size are `f32`; the scratch memory was measured; the processor was asked.
             self.is_whole = unsafe { rows::as_bytes(&self.problem, self.a.cast(), self.scratch.cast()) };
         }

@@ -19,6 +19,9 @@ use crate::element::Shared;
 use crate::{Element, Team, Tier};
 use block::{Block, PackA, Reading};
 use bytes::Bytes;
+pub(crate) use bytes::has_byte_products;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use bytes::{mask, range_of_row};
 use dots::Dots;
 pub use finish::Finish;
 use pack::{Panels, Strided};
@@ -59,31 +62,32 @@ pub struct Epilogue<T> {
 unsafe impl<T> Send for Epilogue<T> {}
 unsafe impl<T> Sync for Epilogue<T> {}
 
-/// Whether the right operand of a product was laid out for the kernels beforehand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whether the operand that never changes, the right one of a product or the weights of a convolution, was laid out for the
+/// kernels beforehand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
-pub enum PackedB {
-    /// It was not: its strides say where its elements are.
+pub enum PackedOperand {
+    /// It was not.
     No = 0,
-    /// By [`Gemm::pack`].
+    /// By [`Gemm::pack`], or [`crate::Packing::pack`].
     Panels = 1,
-    /// By [`Gemm::pack_bytes`].
+    /// By [`Gemm::pack_bytes`], or [`crate::Conv::pack_bytes`].
     Bytes = 2,
 }
 
-impl PackedB {
+impl PackedOperand {
     /// The variant of this number; of others, the last.
-    pub fn of(number: i64) -> PackedB {
+    pub fn of(number: i64) -> PackedOperand {
         match number {
-            0 => PackedB::No,
-            1 => PackedB::Panels,
-            _ => PackedB::Bytes,
+            0 => PackedOperand::No,
+            1 => PackedOperand::Panels,
+            _ => PackedOperand::Bytes,
         }
     }
 
     /// Whether it was.
     pub fn is_packed(self) -> bool {
-        self != PackedB::No
+        self != PackedOperand::No
     }
 }
 
@@ -114,7 +118,7 @@ pub struct Gemm {
     /// Whether to add to C instead of overwriting it.
     pub accumulate: bool,
     /// Whether B, one for all products, was packed; its strides then mean nothing.
-    pub b_packed: PackedB,
+    pub b_packed: PackedOperand,
 }
 
 impl Gemm {

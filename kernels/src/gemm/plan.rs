@@ -5,7 +5,7 @@ use std::ops::{Range, RangeInclusive};
 use super::block::{PackA, Reading, scratch_elements};
 use super::bytes::rows_elements;
 use super::transposed::{COLUMNS as TRANSPOSED_COLUMNS, common_elements, own_elements};
-use super::{Gemm, PackedB};
+use super::{Gemm, PackedOperand};
 
 /// B is read in place up to this size.
 const IN_PLACE_BYTES: usize = 64 << 10;
@@ -107,9 +107,9 @@ fn method<T>(gemm: &Gemm) -> Method {
         _ => PackA::Never,
     };
     match gemm.b_packed {
-        PackedB::No => {}
-        PackedB::Panels => return Method::Tiles { pack_a, reading: Reading::InPlace },
-        PackedB::Bytes => return Method::Bytes { pack_a },
+        PackedOperand::No => {}
+        PackedOperand::Panels => return Method::Tiles { pack_a, reading: Reading::InPlace },
+        PackedOperand::Bytes => return Method::Bytes { pack_a },
     }
     let (a_adjacent, b_adjacent) = (gemm.a_strides[2] == 1, gemm.b_strides[1] == 1 || gemm.k == 1);
     let is_transposed = gemm.batch == 1 && b_adjacent && gemm.b_strides[2] != 1;

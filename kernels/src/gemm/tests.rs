@@ -60,7 +60,7 @@ fn check<T: Numbers>(
         c_batch_stride,
         c_row_stride,
         accumulate,
-        b_packed: PackedB::No,
+        b_packed: PackedOperand::No,
     };
     let a = T::sequence(extent(a_strides, [batch, m, k]), 1);
     let b = T::sequence(extent(b_strides, [batch, k, n]), 2);
@@ -199,7 +199,7 @@ fn large_products_run_on_several_threads_with_the_same_result() {
             c_batch_stride: 0,
             c_row_stride: n,
             accumulate: false,
-            b_packed: PackedB::No,
+            b_packed: PackedOperand::No,
         };
         let a = f32::sequence(extent(a_strides, [1, m, k]), 1);
         let b = f32::sequence(extent(b_strides, [1, k, n]), 2);
@@ -253,9 +253,9 @@ fn products_with_a_packed_operand_agree_with_those_without() {
             c_batch_stride,
             c_row_stride,
             accumulate,
-            b_packed: PackedB::No,
+            b_packed: PackedOperand::No,
         };
-        let gemm = Gemm { b_packed: PackedB::Panels, ..plain };
+        let gemm = Gemm { b_packed: PackedOperand::Panels, ..plain };
         let a = T::sequence(extent(a_strides, [batch, m, k]), 1);
         let b = T::sequence(extent(b_strides, [1, k, n]), 2);
         let mut packed = vec![T::from_f64(f64::NAN); gemm.packed_elements::<T>()];
@@ -339,14 +339,14 @@ fn rows_apart_have_the_bits_of_the_whole_product() {
             c_batch_stride: 0,
             c_row_stride: n + 3,
             accumulate,
-            b_packed: PackedB::No,
+            b_packed: PackedOperand::No,
         };
         let a = T::sequence(m * k, 1);
         let mut b = T::sequence(extent(b_strides, [1, k, n]), 2);
         if packs {
             let mut packed = vec![T::ZERO; gemm.packed_elements::<T>()];
             gemm.pack(&b, &mut packed);
-            (b, gemm.b_packed) = (packed, PackedB::Panels);
+            (b, gemm.b_packed) = (packed, PackedOperand::Panels);
         }
         assert!(gemm.has_separate_rows::<T>(), "{gemm:?}");
         let bias = T::sequence(n, 4);
@@ -402,7 +402,7 @@ fn parts_have_the_bits_of_the_whole_batch() {
             c_batch_stride: m * (n + 3) + 5,
             c_row_stride: n + 3,
             accumulate: batch == 3,
-            b_packed: PackedB::No,
+            b_packed: PackedOperand::No,
         };
         assert!(gemm.has_parts::<f32>(), "{gemm:?}");
         let [a, b] = [a_batch, b_batch].map(|stride| f32::sequence(stride as usize * batch, stride as u64));
@@ -445,7 +445,7 @@ fn memory_for_a_team_is_enough_for_a_smaller_one() {
                 c_batch_stride: m * n,
                 c_row_stride: n,
                 accumulate: false,
-                b_packed: PackedB::No,
+                b_packed: PackedOperand::No,
             };
             let bytes: Vec<usize> = (1..=12).map(|threads| gemm.scratch_bytes::<f32>(threads)).collect();
             assert!(bytes.is_sorted(), "{gemm:?}: {bytes:?}");
@@ -470,7 +470,7 @@ fn groups_of_a_batch_are_products_by_themselves() {
         c_batch_stride: m * n,
         c_row_stride: n,
         accumulate: false,
-        b_packed: PackedB::No,
+        b_packed: PackedOperand::No,
     };
     let (a, b) = (f32::sequence(images * m * heads * k, 1), f32::sequence(images * n * heads * k, 2));
     let run = |gemm: &Gemm, a: &[f32], b: &[f32], team: &Team| {

@@ -39,7 +39,11 @@ fn channel_axis(site: &Site, value: Value) -> Option<usize> {
     let node = site.builder.node(value);
     match &node.op {
         Op::Binary(BinaryOp::Add | BinaryOp::Sub) => channel_axis(site, node.operands[0]),
-        Op::Conv(conv) if conv.form == ConvForm::Forward => is_weight(site, node.operands[1]).then_some(1),
+        Op::Conv(conv) if conv.form == ConvForm::Forward => {
+            let weights = node.operands[1];
+            // There is no kernel for bytes in groups.
+            (is_weight(site, weights) && (conv.groups > 1 || !are_bytes(site, weights))).then_some(1)
+        }
         Op::Dot(dims) => {
             let weights = node.operands[1];
             let has_outputs = !dims.rhs_free(site.builder.ty(weights).shape.rank()).is_empty();
@@ -127,7 +131,9 @@ fn conv_of_scaled(site: &Site) -> Option<Value> {
     };
     let inner = site.node(0);
     let scaled = inner.op == Op::Binary(BinaryOp::Mul) && site.is_used_once(site.operands[0]);
-    if !scaled || !is_weight(site, site.operands[1]) || !matches!(site.dtype(), DType::F32 | DType::F64) {
+    let weights = site.operands[1];
+    let takes_in = is_weight(site, weights) && (conv.groups > 1 || !are_bytes(site, weights));
+    if !scaled || !takes_in || !matches!(site.dtype(), DType::F32 | DType::F64) {
         return None;
     }
     let (x, factor) = [[0, 1], [1, 0]].into_iter().find_map(|[x, c]| {

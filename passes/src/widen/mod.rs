@@ -39,6 +39,7 @@ impl Pass for WidenProducts {
                     integers(builder, dtype, dims, operands)
                 }
                 (Op::Dot(dims), DType::F32) => scales::after(builder, dims, operands),
+                (Op::Conv(conv), DType::F32) => scales::after_convolution(builder, conv, operands),
                 _ => None,
             }
         })

@@ -3,7 +3,7 @@
 
 use super::range::Range;
 use super::{DEPTH, EXACT_IN_F32};
-use gradc_ir::{BinaryOp, Builder, DType, DotDims, Expr, Op, Shape, Value};
+use gradc_ir::{BinaryOp, Builder, ConvForm, ConvOp, DType, DotDims, Expr, Op, Shape, Value};
 
 /// Whole numbers, each times the scale of its position along one axis, or of all.
 struct Scaled<'b> {
@@ -15,14 +15,7 @@ struct Scaled<'b> {
 
 /// The product of two operands that are dequantized, the right one constant, with the scales behind it.
 pub(super) fn after(builder: &Builder, dims: &DotDims, operands: &[Value]) -> Option<Value> {
-    let right = Scaled::of(builder, operands[1])?;
-    let left = Scaled::of(builder, operands[0])?;
-    let is_small = |range: Range| range.low >= -128 && range.high <= 127;
-    // Every term is exact then.
-    let is_exact = |range: Range| i128::from(range.largest()) * 128 <= EXACT_IN_F32;
-    let fits = is_constant(builder, right.whole.value(), DEPTH)
-        && Range::of(builder, right.whole.value(), DEPTH).is_some_and(is_small)
-        && Range::of(builder, left.whole.value(), DEPTH).is_some_and(is_exact);
+    let [left, right] = both(builder, operands)?;
     // Where an axis of an operand is in the result; summed ones are nowhere.
     let rank = left.whole.rank();
     let (batch, left_free) = (dims.lhs_batch.len(), dims.lhs_free(rank));
@@ -37,14 +30,40 @@ pub(super) fn after(builder: &Builder, dims: &DotDims, operands: &[Value]) -> Op
         Some(axis) => of(axis).map(|axis| vec![axis]),
     };
     let places = [place(left.axis, &of_left)?, place(right.axis, &of_right)?];
-    if !fits {
-        return None;
-    }
     let product = left.whole.dot(right.whole, dims.clone());
     let shape = product.shape();
     let [left, right] =
         [(left, &places[0]), (right, &places[1])].map(|(s, at)| s.scale.broadcast(&shape, at));
     Some((product * (left * right)).value())
+}
+
+/// A convolution of an operand that is dequantized with weights that are, too, with the scales behind it.
+pub(super) fn after_convolution(builder: &Builder, conv: &ConvOp, operands: &[Value]) -> Option<Value> {
+    if conv.form != ConvForm::Forward || conv.groups != 1 {
+        return None;
+    }
+    let [x, weights] = both(builder, operands)?;
+    // Scales of input channels do not follow; those of output channels are at axis 1 then.
+    let by_channel: &[usize] = match (x.axis, weights.axis) {
+        (None, None) => &[],
+        (None, Some(0)) => &[1],
+        _ => return None,
+    };
+    let product = builder.build(Op::Conv(conv.clone()), &[x.whole.value(), weights.whole.value()]);
+    let shape = product.shape();
+    Some((product * (x.scale.broadcast(&shape, &[]) * weights.scale.broadcast(&shape, by_channel))).value())
+}
+
+/// Two operands that are dequantized, if the second one is constant and the products of their whole numbers are exact.
+fn both<'b>(builder: &'b Builder, operands: &[Value]) -> Option<[Scaled<'b>; 2]> {
+    let right = Scaled::of(builder, operands[1])?;
+    let left = Scaled::of(builder, operands[0])?;
+    let is_small = |range: Range| range.low >= -128 && range.high <= 127;
+    let is_exact = |range: Range| i128::from(range.largest()) * 128 <= EXACT_IN_F32;
+    let fits = is_constant(builder, right.whole.value(), DEPTH)
+        && Range::of(builder, right.whole.value(), DEPTH).is_some_and(is_small)
+        && Range::of(builder, left.whole.value(), DEPTH).is_some_and(is_exact);
+    fits.then_some([left, right])
 }
 
 impl<'b> Scaled<'b> {

@@ -23,7 +23,7 @@ impl Share {
     fn new(conv: &Conv, form: ConvForm, parts: usize) -> Option<Share> {
         let volume = |lengths: [usize; 3]| lengths.iter().product::<usize>();
         let [input, output] = [conv.input, conv.output].map(volume);
-        if conv.batch != 1 || conv.packed || !conv.has_separate_channels(form) {
+        if conv.batch != 1 || conv.packed.is_packed() || !conv.has_separate_channels(form) {
             return None;
         }
         if conv.groups == 1 {

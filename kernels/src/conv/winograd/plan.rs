@@ -67,10 +67,10 @@ impl Problem {
             let windows = target.map(|size| size.div_ceil(out));
             Problem { batch: conv.batch, channels, rows, source, target, first, weights, flip, out, windows }
         };
-        let (two, four) = (with(2), with(4));
-        let best = if conv.loose && four.cost(conv.packed) < two.cost(conv.packed) { four } else { two };
+        let (two, four, packed) = (with(2), with(4), conv.packed.is_packed());
+        let best = if conv.loose && four.cost(packed) < two.cost(packed) { four } else { two };
         let plain = 11 * conv.batch * target[0] * target[1];
-        (best.cost(conv.packed) < plain).then_some(best)
+        (best.cost(packed) < plain).then_some(best)
     }
 
     /// Products of a window along both axes.

@@ -1,6 +1,6 @@
 use crate::gemm::plan::{Method, Plan};
 use crate::testing::Numbers;
-use crate::{Gemm, PackedB, Team, Tier};
+use crate::{Gemm, PackedOperand, Team, Tier};
 
 use super::PackA;
 
@@ -19,7 +19,7 @@ fn product(sizes: [usize; 3], rows_are_adjacent: bool) -> Gemm {
         c_batch_stride: m * n,
         c_row_stride: n,
         accumulate: false,
-        b_packed: PackedB::No,
+        b_packed: PackedOperand::No,
     }
 }
 

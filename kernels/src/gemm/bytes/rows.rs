@@ -23,7 +23,7 @@ pub(super) unsafe fn as_bytes(gemm: &Gemm, a: *const f32, out: *mut i32) -> bool
             to.cast::<i32>().add(k.div_ceil(TOGETHER) - 1).write(0);
             let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
             let is_whole = match a_column {
-                1 => row_range(from, k, &mut low, &mut high),
+                1 => range_of_row(from, k, &mut low, &mut high),
                 _ => (0..k).all(|i| {
                     let x = *from.offset(i as isize * a_column);
                     (low, high) = (low.min(x), high.max(x));
@@ -44,8 +44,11 @@ pub(super) unsafe fn as_bytes(gemm: &Gemm, a: *const f32, out: *mut i32) -> bool
 }
 
 /// The least and the greatest of some adjacent numbers, and whether all are whole.
+///
+/// # Safety
+/// `from` must be valid for `k` numbers, and the processor must have the instructions.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-unsafe fn row_range(from: *const f32, k: usize, least: &mut f32, greatest: &mut f32) -> bool {
+pub(crate) unsafe fn range_of_row(from: *const f32, k: usize, least: &mut f32, greatest: &mut f32) -> bool {
     // SAFETY: the caller's promise.
     let number = |at: usize| unsafe { _mm512_maskz_loadu_ps(mask(k - at), from.add(at)) };
     let (mut low, mut high) = (_mm512_set1_ps(f32::INFINITY), _mm512_set1_ps(f32::NEG_INFINITY));

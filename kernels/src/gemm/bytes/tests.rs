@@ -1,6 +1,6 @@
 use super::*;
 use crate::testing::{Numbers, close};
-use crate::{Epilogue, PackedB, Team};
+use crate::{Epilogue, PackedOperand, Team};
 
 /// Adds the number of the element: batch, row and column.
 unsafe extern "C" fn plus_place(
@@ -56,7 +56,7 @@ impl Case {
             c_batch_stride: m * (n + 3),
             c_row_stride: n + 3,
             accumulate: self.accumulate,
-            b_packed: PackedB::No,
+            b_packed: PackedOperand::No,
         }
     }
 
@@ -64,7 +64,7 @@ impl Case {
     fn check(&self, tier: Tier, a: &[f32], exact: bool) {
         let [batch, m, n, k] = self.sizes;
         let plain = self.gemm();
-        let gemm = Gemm { b_packed: PackedB::Bytes, ..plain };
+        let gemm = Gemm { b_packed: PackedOperand::Bytes, ..plain };
         let b = whole(k * n, 127, 2);
         let (bias, start) = (whole(n, 9, 4), whole(batch * m * (n + 3), 1000, 3));
         let mut packed = vec![1; plain.bytes_elements()];
@@ -166,7 +166,7 @@ fn other_numbers_are_multiplied_as_floats() {
         let mut a = whole(32, 9, 1);
         a[5] = f32::NAN;
         let plain = case.gemm();
-        let gemm = Gemm { b_packed: PackedB::Bytes, ..plain };
+        let gemm = Gemm { b_packed: PackedOperand::Bytes, ..plain };
         let mut packed = vec![0; plain.bytes_elements()];
         plain.pack_bytes(&whole(16 * 20, 127, 2), &mut packed);
         let mut c = vec![0.0; 46];
@@ -181,7 +181,7 @@ fn other_numbers_are_multiplied_as_floats() {
 /// Sums beyond the integers that floats hold are rounded once, at the end; sums of floats would round on the way.
 #[test]
 fn sums_are_integers() {
-    let has_integers = Tier::detect() == Tier::Avx512 && has_instructions();
+    let has_integers = Tier::detect() == Tier::Avx512 && has_byte_products();
     for m in [1, 3, 8] {
         let (n, k) = (50, 4001);
         let plain = Case { sizes: [1, m, n, k], b_is_across: false, ..cases().next().unwrap() }.gemm();
@@ -192,7 +192,7 @@ fn sums_are_integers() {
         );
         let mut packed = vec![0; plain.bytes_elements()];
         plain.pack_bytes(&b, &mut packed);
-        let gemm = Gemm { b_packed: PackedB::Bytes, ..plain };
+        let gemm = Gemm { b_packed: PackedOperand::Bytes, ..plain };
         let mut c = vec![0.0f32; m * (n + 3)];
         let mut scratch = vec![0u8; gemm.scratch_bytes::<f32>(1)];
         let (b_start, c_start) = (packed.as_ptr().cast(), c.as_mut_ptr());
@@ -234,7 +234,7 @@ fn the_largest_sums() {
             let gemm = Case { sizes: [1, 1, 16, k], ..cases().next().unwrap() }.gemm();
             let mut packed = vec![0; gemm.bytes_elements()];
             gemm.pack_bytes(&vec![-128.0; 16 * k], &mut packed);
-            let gemm = Gemm { b_packed: PackedB::Bytes, ..gemm };
+            let gemm = Gemm { b_packed: PackedOperand::Bytes, ..gemm };
             let (mut a, mut c) = (vec![high; k], vec![0.0f32; 19]);
             a[7] = low;
             let mut scratch = vec![0u8; gemm.scratch_bytes::<f32>(1)];
@@ -253,7 +253,7 @@ fn the_largest_sums() {
 fn only_bytes_are_kept_as_bytes() {
     let gemm = Case { sizes: [1, 3, 32, 32], ..cases().next().unwrap() }.gemm();
     let bytes = whole(32 * 32, 127, 1);
-    let expected = Tier::current() == Tier::Avx512 && has_instructions();
+    let expected = Tier::current() == Tier::Avx512 && has_byte_products();
     assert_eq!(gemm.prefers_bytes(&bytes), expected);
     for other in [0.5, 128.0, -129.0, f32::NAN, f32::INFINITY] {
         let mut bytes = bytes.clone();

@@ -118,6 +118,6 @@ impl Tile {
 /// The first lanes, as many as are left.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-pub(super) fn mask(left: usize) -> u16 {
+pub(crate) fn mask(left: usize) -> u16 {
     ((1u32 << left.min(16)) - 1) as u16
 }

@@ -1,7 +1,7 @@
 use super::{Finish, bounded, shifted};
 use crate::simd::{Kernel, Lanes, Vector};
 use crate::testing::Numbers;
-use crate::{Conv, ConvForm, Epilogue, Gemm, PackedB, Team, Tier};
+use crate::{Conv, ConvForm, Epilogue, Gemm, PackedOperand, Team, Tier};
 use std::marker::PhantomData;
 
 /// What a finish says, element by element.
@@ -67,7 +67,7 @@ fn products<T: Numbers>(tier: Tier, team: &Team) {
             c_batch_stride: m * n,
             c_row_stride: n,
             accumulate: n == 50,
-            b_packed: PackedB::No,
+            b_packed: PackedOperand::No,
         };
         let (a, b) = (T::sequence(batch * m * k, 1), T::sequence(batch * n * k, 2));
         let mut scratch = vec![0u8; gemm.scratch_bytes::<T>(team.threads())];
@@ -115,7 +115,7 @@ fn convolutions<T: Numbers>(tier: Tier, team: &Team) {
             dilation: [1; 3],
             pad_low: [0, pad as isize, pad as isize],
             loose: false,
-            packed: false,
+            packed: PackedOperand::No,
         };
         let (x, y) = (batch * in_channels * size * size, batch * out_channels * output * output);
         let w = out_channels * in_channels / groups * kernel * kernel;
@@ -174,7 +174,7 @@ fn the_function_is_not_called_where_registers_do() {
             dilation: [1; 3],
             pad_low: [0, (kernel / 2) as isize, (kernel / 2) as isize],
             loose: false,
-            packed: false,
+            packed: PackedOperand::No,
         };
         let mut called = false;
         let finish = Finish { minus: std::ptr::null(), plus: std::ptr::null(), low: 0.0, high: 1.0 };
