@@ -98,7 +98,7 @@ fn weights_of_convolutions_are_packed_once_for_each_form_that_wants_it() {
         let program = lower(&graph, 2).unwrap_or_else(|error| panic!("{error}"));
         let packed = program.pieces.iter().filter(|piece| matches!(piece.origin, Origins::Packed(_)));
         assert_eq!(packed.count(), expected, "{dtype:?} {stride} {back}\n{program}");
-        assert_eq!(program.to_string().matches("packed: true").count(), 2 * expected, "{program}");
+        assert_eq!(program.to_string().matches("packed: Panels").count(), 2 * expected, "{program}");
         let kept = program.pieces.iter().any(|piece| matches!(piece.origin, Origins::Constant(_)));
         assert_eq!(kept, expected < if back { 2 } else { 1 }, "{program}");
         check_with(&graph, &inputs(&graph, 5, 1.0));
@@ -110,6 +110,54 @@ fn where_memory_is_limited_weights_stay_as_they_are() {
     let graph = convolutions(DType::F32, 24, 1, true);
     let program = lower_within(&graph, 2, Some(1 << 30)).unwrap_or_else(|error| panic!("{error}"));
     assert!(!program.pieces.iter().any(|piece| matches!(piece.origin, Origins::Packed(_))), "{program}");
+}
+
+/// Whether the kernels multiply bytes on this machine.
+fn has_byte_products() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return Tier::detect() == Tier::Avx512 && is_x86_feature_detected!("avx512vnni");
+    #[cfg(not(target_arch = "x86_64"))]
+    return false;
+}
+
+/// Inputs that are whole, and others.
+fn whole_and_other_inputs(graph: &Graph) -> [Vec<Literal>; 2] {
+    let whole = (inputs(graph, 5, 60.0).iter())
+        .map(|x| {
+            let rounded: Vec<f32> = x.to_f64().iter().map(|x| x.round() as f32).collect();
+            Literal::new(x.ty().shape.clone(), &rounded)
+        })
+        .collect();
+    [whole, inputs(graph, 5, 0.1)]
+}
+
+/// Weights of a convolution that are whole numbers of 8 bits, and its gradient in the input, which has floats to read.
+#[test]
+fn whole_weights_of_convolutions_stay_bytes() {
+    let graph = graph(&[(DType::F32, &[1, 10, 9, 9]), (DType::F32, &[1, 30, 9, 9])], |builder, values| {
+        let numbers: Vec<f32> = (0..30 * 10 * 9).map(|i| ((i * 37) % 255) as f32 - 127.0).collect();
+        let weight = builder.constant(Literal::new(Shape::new(&[30, 10, 3, 3]), &numbers)).value();
+        let conv = |form, operand| {
+            let op = ConvOp {
+                form,
+                input: vec![9, 9],
+                kernel: vec![3, 3],
+                output: vec![9, 9],
+                stride: vec![1, 1],
+                dilation: vec![1, 1],
+                pad_low: vec![1, 1],
+                groups: 1,
+            };
+            builder.build(Op::Conv(op), &[operand, weight])
+        };
+        let forward = conv(ConvForm::Forward, values[0]);
+        let scaled = (forward * forward.splat(0.25)).max(forward.splat(3.0));
+        vec![scaled.value(), conv(ConvForm::Input, values[1]).value()]
+    });
+    let program = lower(&graph, 2).unwrap_or_else(|error| panic!("{error}"));
+    let bytes = program.to_string().matches("packed: Bytes").count();
+    assert_eq!(bytes, usize::from(has_byte_products()), "{program}");
+    whole_and_other_inputs(&graph).iter().for_each(|inputs| check_with(&graph, inputs));
 }
 
 /// Weights that are whole numbers of 8 bits, met by whole numbers and by others, from both sides.
@@ -125,21 +173,9 @@ fn whole_numbers_stay_bytes() {
     let program = lower(&graph, 2).unwrap_or_else(|error| panic!("{error}"));
     let bytes = program.to_string().matches(" in bytes -> ").count();
     let kept = program.pieces.iter().any(|piece| matches!(piece.origin, Origins::Constant(_)));
-    #[cfg(target_arch = "x86_64")]
-    let has_instructions = Tier::detect() == Tier::Avx512 && is_x86_feature_detected!("avx512vnni");
-    #[cfg(not(target_arch = "x86_64"))]
-    let has_instructions = false;
-    match has_instructions {
+    match has_byte_products() {
         true => assert!(bytes == 2 && !kept, "{program}"),
         false => assert!(bytes == 0, "{program}"),
     }
-    let plain = inputs(&graph, 5, 60.0);
-    let whole: Vec<Literal> = (plain.iter())
-        .map(|x| {
-            let rounded: Vec<f32> = x.to_f64().iter().map(|x| x.round() as f32).collect();
-            Literal::new(x.ty().shape.clone(), &rounded)
-        })
-        .collect();
-    check_with(&graph, &whole);
-    check_with(&graph, &inputs(&graph, 5, 0.1));
+    whole_and_other_inputs(&graph).iter().for_each(|inputs| check_with(&graph, inputs));
 }

@@ -27,7 +27,7 @@ const TOGETHER: usize = 4;
 /// Channels of the output side by side in the packed weights.
 const TILE_ROWS: usize = 8;
 /// Fewer channels of the output, or shorter sums, are not worth it.
-const FEWEST_ROWS: usize = 16;
+const FEWEST_ROWS: usize = 24;
 const SHORTEST: usize = 32;
 /// Panels of longer sums would not stay in the second-level cache.
 const LONGEST: usize = 9 << 10;
@@ -193,9 +193,9 @@ impl<T: Element> Bytes<'_, T> {
             if size_of::<T>() == size_of::<f32>()
                 && self.tier == Tier::Avx512
                 && has_byte_products()
-                && let Some(least) = self.least()
+                && self.in_integers()
             {
-                return self.in_integers(least);
+                return;
             }
             self.in_floats();
         }

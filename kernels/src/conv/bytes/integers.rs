@@ -2,6 +2,7 @@
 
 use std::arch::x86_64::*;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::tile::{Tile, spread};
 use super::{Bytes, RANGE_CHUNK, TILE_ROWS, TOGETHER, quads, rows, terms};
@@ -30,7 +31,7 @@ const CHUNK_WORK: usize = 200_000;
 impl<T: Element> Bytes<'_, T> {
     /// The least number of the input, if all are whole, within a byte of it, and so small that no sum is too large; zero
     /// counts among them, as it may be around images.
-    pub(super) unsafe fn least(&self) -> Option<f32> {
+    unsafe fn least(&self) -> Option<f32> {
         let conv = &self.conv;
         let plane = conv.input.iter().product::<usize>();
         let chunks = conv.in_channels.div_ceil(RANGE_CHUNK);
@@ -54,21 +55,59 @@ impl<T: Element> Bytes<'_, T> {
             let [least, greatest] = unsafe { *self.at::<[f32; 2]>(self.layout.ranges).add(chunk) };
             (low, high) = (low.min(least), high.max(greatest));
         }
-        let sum = (TOGETHER * terms(conv)) as f64;
-        let most = f64::from(i32::MAX) / 128.0 / sum - 255.0;
-        (high - low <= 255.0 && f64::from(low.abs()) <= most).then_some(low)
+        (high - low <= 255.0 && self.is_small(low)).then_some(low)
     }
 
-    /// Computes the whole target, if this is the least number.
-    pub(super) unsafe fn in_integers(&self, least: f32) {
-        let shape = Shape::new(&self.conv, ConvForm::Forward);
+    /// Whether no sum is too large if this is the least number.
+    fn is_small(&self, least: f32) -> bool {
+        let sum = (TOGETHER * terms(&self.conv)) as f64;
+        f64::from(least.abs()) <= f64::from(i32::MAX) / 128.0 / sum - 255.0
+    }
+
+    /// What the first numbers of all channels make one think that the least number is.
+    unsafe fn guess(&self) -> f32 {
+        let conv = &self.conv;
+        let plane = conv.input.iter().product::<usize>();
+        let mut guess = 0f32;
+        for channel in 0..conv.batch * conv.in_channels {
+            let (mut low, mut high) = (0.0, 0.0);
+            // SAFETY: within the input; the processor has the tier.
+            unsafe {
+                let from = self.source.add(channel * plane).cast::<f32>();
+                range_of_row(from, plane.min(LANES), &mut low, &mut high);
+            }
+            guess = guess.min(low);
+        }
+        guess.trunc()
+    }
+
+    /// Computes the whole target, and says whether that could be done.
+    pub(super) unsafe fn in_integers(&self) -> bool {
+        let shape = &Shape::new(&self.conv, ConvForm::Forward);
+        // SAFETY: the caller's promise.
+        unsafe {
+            // Activations are often bounded by zero: then a pass over the input is saved.
+            let mut least = self.guess();
+            if !self.is_small(least) || !self.convert(shape, least) {
+                match self.least() {
+                    Some(found) => least = found,
+                    None => return false,
+                }
+                self.convert(shape, least);
+            }
+            self.multiply(shape, least);
+        }
+        true
+    }
+
+    /// Computes the target from the input as bytes.
+    unsafe fn multiply(&self, shape: &Shape, least: f32) {
         let part = shape.part(0);
         // SAFETY: the caller's promise; the threads write to disjoint places.
         unsafe {
             for tap in 0..part.tap_count() {
                 *self.at::<usize>(self.layout.offsets).add(tap) = shape.tap_offset(&part, tap);
             }
-            self.convert(&shape, least);
             let (all, columns) = (self.conv.out_channels, part.columns());
             let work = all * columns * terms(&self.conv);
             let threads = self.team.threads();
@@ -77,7 +116,6 @@ impl<T: Element> Bytes<'_, T> {
             let column_parts = wanted.min(columns.div_ceil(2 * COLUMNS));
             let row_parts = wanted.div_ceil(column_parts).min(all.div_ceil(2 * TILE_ROWS));
             let job = Shared(&raw const *self);
-            let shape = &shape;
             self.team.run(self.conv.batch * row_parts * column_parts, &|chunk, worker| {
                 let rows = part_of(all, row_parts, chunk / column_parts % row_parts, TILE_ROWS);
                 let columns = part_of(columns, column_parts, chunk % column_parts, COLUMNS);
@@ -87,17 +125,21 @@ impl<T: Element> Bytes<'_, T> {
         }
     }
 
-    /// Lays the input out as bytes.
-    unsafe fn convert(&self, shape: &Shape, least: f32) {
+    /// Lays the input out as bytes, and says whether all of it could be: whole, not less than this, and within a byte of it.
+    unsafe fn convert(&self, shape: &Shape, least: f32) -> bool {
         let conv = &self.conv;
         let (quads, plane) = (quads(conv), conv.input.iter().product::<usize>());
         let source = shape.source;
         let zero = f32::from_bits((-least) as u32 * 0x0101_0101);
         let count = conv.batch * quads;
         let chunks = (count * plane / (CHUNK_WORK / 8)).clamp(1, 4 * self.team.threads()).min(count);
+        let fits = AtomicBool::new(true);
         let job = Shared(&raw const *self);
         self.team.run(chunks, &|chunk, worker| {
             for number in part_of(count, chunks, chunk, 1) {
+                if !fits.load(Relaxed) {
+                    return;
+                }
                 // SAFETY: every group of channels belongs to one thread.
                 unsafe {
                     let job = &*job.get();
@@ -106,16 +148,18 @@ impl<T: Element> Bytes<'_, T> {
                     let channels = TOGETHER.min(conv.in_channels - first);
                     let planes = job.at::<f32>(job.layout.planes);
                     let to = planes.add(number * source.channel);
-                    if source.in_place.is_some() {
-                        as_bytes(from, channels, plane, least, to.cast());
-                        continue;
-                    }
+                    let is_in_order = source.in_place.is_some();
                     let own = job.at::<f32>(job.layout.own + worker * job.layout.own_each);
-                    as_bytes(from, channels, plane, least, own.cast());
-                    f32::dispatch(job.tier, &Fill { source, from: own, to, zero });
+                    let bytes = if is_in_order { to } else { own };
+                    if !as_bytes(from, channels, plane, least, bytes.cast()) {
+                        fits.store(false, Relaxed);
+                    } else if !is_in_order {
+                        f32::dispatch(job.tier, &Fill { source, from: own, to, zero });
+                    }
                 }
             }
         });
+        fits.into_inner()
     }
 
     /// Some rows and columns of an image.
@@ -215,20 +259,26 @@ impl Kernel<f32> for Panel<'_> {
     }
 }
 
-/// Writes whole numbers of up to four channels, less the least, as bytes side by side.
+/// Writes the numbers of up to four channels, less the least, as bytes side by side, and says whether all are whole and
+/// have a byte.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-unsafe fn as_bytes(from: *const f32, channels: usize, plane: usize, least: f32, to: *mut i32) {
+unsafe fn as_bytes(from: *const f32, channels: usize, plane: usize, least: f32, to: *mut i32) -> bool {
     let least = _mm512_set1_ps(least);
+    let mut fits = !0;
     for at in (0..plane).step_by(LANES) {
         let lanes = mask(plane - at);
         let mut all = _mm512_setzero_si512();
         for channel in (0..channels).rev() {
             // SAFETY: the caller's promise.
             let x = unsafe { _mm512_maskz_loadu_ps(lanes, from.add(channel * plane + at)) };
+            let whole = _mm512_roundscale_ps::<{ _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC }>(x);
             let bytes = _mm512_cvttps_epi32(_mm512_sub_ps(x, least));
+            fits &= _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(whole, x);
+            fits &= _mm512_cmple_epu32_mask(bytes, _mm512_set1_epi32(255));
             all = _mm512_or_si512(_mm512_slli_epi32::<8>(all), bytes);
         }
         // SAFETY: the caller's promise.
         unsafe { _mm512_mask_storeu_epi32(to.add(at), lanes, all) };
     }
+    fits == !0
 }

@@ -15,7 +15,7 @@ fn cases() -> Vec<Conv> {
     let flat = [0, 1, 1];
     vec![
         // A stem, a strided one, a dilated one, pointwise ones, and those of the last layers.
-        conv([1, 1, 3, 20], [1, 23, 31], [1, 7, 7], [1, 2, 2], one, [0, 3, 3], [0, 3, 3]),
+        conv([1, 1, 3, 30], [1, 23, 31], [1, 7, 7], [1, 2, 2], one, [0, 3, 3], [0, 3, 3]),
         conv([2, 1, 18, 24], [1, 14, 15], [1, 3, 3], [1, 2, 2], one, flat, flat),
         conv([1, 1, 13, 16], [1, 12, 20], [1, 3, 3], one, [1, 2, 2], [0, 2, 2], [0, 2, 2]),
         conv([3, 1, 40, 17], [1, 9, 7], one, one, one, none, none),
@@ -85,7 +85,7 @@ fn sums_of_whole_numbers_are_exact_with_all_tiers_and_threads() {
             let (x, w) = (whole(a, low, high, 1), whole(b, -128.0, 127.0, 2));
             let area = conv.output.iter().product::<usize>();
             for (tier, threads, tiled) in
-                Tier::available().into_iter().flat_map(|tier| [(tier, 1, false), (tier, 3, true)])
+                Tier::available().flat_map(|tier| [(tier, 1, false), (tier, 3, true)])
             {
                 let mut wanted = plain(&conv, [&x, &w]);
                 for (index, value) in wanted.iter_mut().enumerate().filter(|_| tiled) {
