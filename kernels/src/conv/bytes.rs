@@ -26,8 +26,9 @@ use crate::{Element, Epilogue, PackedOperand, Team, Tier};
 const TOGETHER: usize = 4;
 /// Channels of the output side by side in the packed weights.
 const TILE_ROWS: usize = 8;
-/// Fewer channels of the output, or shorter sums, are not worth it.
-const FEWEST_ROWS: usize = 24;
+/// Fewer channels of the output are not worth making bytes of the input, with several taps and with one; nor are shorter sums.
+const FEWEST_ROWS: usize = 8;
+const FEWEST_ROWS_OF_POINTS: usize = 24;
 const SHORTEST: usize = 32;
 /// Panels of longer sums would not stay in the second-level cache.
 const LONGEST: usize = 9 << 10;
@@ -71,11 +72,12 @@ fn rows(conv: &Conv) -> usize {
 impl Conv {
     /// Whether it pays to keep the weights of a forward convolution, which never change, as bytes.
     pub fn prefers_bytes(&self, weights: &[f32]) -> bool {
-        let sum = self.in_channels * self.kernel.iter().product::<usize>();
+        let taps = self.kernel.iter().product::<usize>();
+        let sum = self.in_channels * taps;
         let is_byte = |x: &f32| f32::from(*x as i8) == *x;
         !self.is_degenerate()
             && self.groups == 1
-            && self.out_channels >= FEWEST_ROWS
+            && self.out_channels >= if taps > 1 { FEWEST_ROWS } else { FEWEST_ROWS_OF_POINTS }
             && (SHORTEST..=LONGEST).contains(&sum)
             && few::Problem::new(self, ConvForm::Forward).is_none()
             && Tier::current() == Tier::Avx512

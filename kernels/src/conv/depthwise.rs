@@ -32,7 +32,8 @@ impl Layout {
         let plane = if shape.source.in_place.is_some() { 0 } else { shape.source.channel };
         let result = (plane * size_of::<T>()).next_multiple_of(64);
         let widest = (0..shape.parts).map(|part| shape.part(part).columns()).max().unwrap_or(0);
-        let own_each = result + (widest * size_of::<T>()).next_multiple_of(64);
+        // Two parts may go to the target together.
+        let own_each = result + (2 * widest * size_of::<T>()).next_multiple_of(64);
         let parts = 2 * taps;
         let own = parts + (shape.parts * size_of::<Part>()).next_multiple_of(64);
         Layout { kernel_places: taps, parts, own, own_each, result, total: own + own_each * threads + 64 }
@@ -134,18 +135,36 @@ impl<T: Element> Depthwise<'_, T> {
             if !shape.covers {
                 target.write_bytes(0, area);
             }
-            for index in 0..shape.parts {
-                let part = &*self.at::<Part>(self.layout.parts).add(index);
-                if part.columns() == 0 {
+            let own = self.at::<T>(self.layout.own + worker * self.layout.own_each + self.layout.result);
+            let part = |index: usize| &*self.at::<Part>(self.layout.parts).add(index);
+            let slide = |part: &Part, result: *mut T| {
+                let window = self.window(part, plane);
+                T::dispatch(self.sliding_tier(), Slide { window, weights, result });
+            };
+            let mut index = 0;
+            while index < shape.parts {
+                let one = part(index);
+                index += 1;
+                if one.columns() == 0 {
                     continue;
                 }
-                let window = self.window(part, plane);
-                let direct = part.step == [1; 3] && part.positions == shape.sizes;
-                let own = self.layout.own + worker * self.layout.own_each + self.layout.result;
-                let result = if direct { target } else { self.at::<T>(own) };
-                T::dispatch(self.sliding_tier(), Slide { window, weights, result });
-                if !direct {
-                    part.scatter(result, target, shape.sizes);
+                if one.step == [1; 3] && one.positions == shape.sizes {
+                    slide(one, target);
+                    continue;
+                }
+                slide(one, own);
+                let other = if index < shape.parts { Some(part(index)) } else { None };
+                match other.filter(|other| alternate(one, other)) {
+                    Some(other) => {
+                        let results = [own, own.add(one.columns())];
+                        slide(other, results[1]);
+                        index += 1;
+                        let [first, second] =
+                            if one.start[2] == 0 { results } else { [results[1], results[0]] };
+                        let (part, sizes) = (one, shape.sizes);
+                        T::dispatch(self.tier, Weave { part, first, second, target, sizes });
+                    }
+                    None => one.scatter(own, target, shape.sizes),
                 }
             }
             if let Some(epilogue) = self.epilogue {
@@ -170,6 +189,52 @@ impl<T: Element> Depthwise<'_, T> {
             }
             if let Some(epilogue) = self.epilogue {
                 (epilogue.function)(sums, taps, 1, taps, 0, channel, 0, epilogue.environment);
+            }
+        }
+    }
+}
+
+/// Whether the results of two parts alternate in all lines of the target that they share.
+fn alternate(one: &Part, other: &Part) -> bool {
+    one.step[2] == 2
+        && one.positions == other.positions
+        && one.start[..2] == other.start[..2]
+        && one.start[2] + other.start[2] == 1
+}
+
+/// Brings the results of two parts that alternate to their places.
+struct Weave<'a, T> {
+    part: &'a Part,
+    /// The results at even places, and those at odd ones.
+    first: *const T,
+    second: *const T,
+    target: *mut T,
+    sizes: [usize; 3],
+}
+
+impl<T: Element> Kernel<T> for Weave<'_, T> {
+    #[inline(always)]
+    unsafe fn call<V: Vector<Item = T>>(self) {
+        let Weave { part, first, second, target, sizes: [_, height, width] } = self;
+        let [_, lines, count] = part.positions;
+        for line in 0..part.columns() / count {
+            let at0 = part.start[0] + line / lines * part.step[0];
+            let at1 = part.start[1] + line % lines * part.step[1];
+            // SAFETY: the caller's promise.
+            unsafe {
+                let to = target.add((at0 * height + at1) * width);
+                let [first, second] = [first, second].map(|results| results.add(line * count));
+                let mut at = 0;
+                while at + V::LANES <= count {
+                    let both = V::interleaved(V::load(first.add(at)), V::load(second.add(at)));
+                    both[0].store(to.add(2 * at));
+                    both[1].store(to.add(2 * at + V::LANES));
+                    at += V::LANES;
+                }
+                for at in at..count {
+                    *to.add(2 * at) = *first.add(at);
+                    *to.add(2 * at + 1) = *second.add(at);
+                }
             }
         }
     }

@@ -1,15 +1,18 @@
 //! Resizing, one axis after another: each output position of an axis is a weighted sum of a few input positions, and
 //! both positions and weights are known at compile time.
 
-use super::sampling::{Coordinates, Filter, Nearest, Taps};
+use super::sampling::{Coordinates, Filter, Nearest, Taps, hat};
 use crate::Result;
 use crate::lower::{Context, Gradient, Operator, Outputs};
-use gradc_ir::{DType, DotDims, Expr, Literal, Shape};
+use gradc_ir::{ConvForm, ConvOp, DType, DotDims, Expr, Literal, Op, Shape};
 
 pub(in crate::lower) const OPERATORS: &[Operator] = &[
     Operator::new("Resize", 10, Gradient::Smooth, resize),
     Operator::new("Upsample", 7, Gradient::Smooth, upsample),
 ];
+
+/// The largest factor by which images are magnified by a convolution: the kernels for these look at each position apart.
+const MOST_MAGNIFIED: usize = 4;
 
 fn resize<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let (x, node) = (context.input(0)?, context.node);
@@ -196,6 +199,9 @@ fn apply<'b>(context: &Context<'_, 'b>, x: Expr<'b>, plan: Vec<(usize, Taps)>, o
     if let Some(factors) = factors {
         return Ok(vec![repeat(x, &factors)]);
     }
+    if let Some(magnified) = magnified(x, &plan) {
+        return Ok(vec![magnified]);
+    }
     let weighted = plan.iter().any(|(_, taps)| taps.single().is_none());
     let dtype = x.dtype();
     let mut result = if weighted && !dtype.is_float() { x.cast(DType::F32) } else { x };
@@ -226,6 +232,58 @@ fn repeat<'b>(x: Expr<'b>, factors: &[(usize, usize)]) -> Expr<'b> {
         merged.push(length * factor);
     }
     x.broadcast(&Shape::new(&spread), &dims).reshape(&Shape::new(&merged))
+}
+
+/// Linear interpolation to an even number of times the lengths of images: a transposed convolution of each channel, whose
+/// outer elements are repeated once. It has kernels, which gathers and their gradient do not have.
+fn magnified<'b>(x: Expr<'b>, plan: &[(usize, Taps)]) -> Option<Expr<'b>> {
+    let (builder, shape) = (x.builder(), x.shape());
+    let axes = shape.rank().checked_sub(2).filter(|axes| (1..=3).contains(axes))?;
+    if !matches!(x.dtype(), DType::F32 | DType::F64) || shape.elements() == 0 {
+        return None;
+    }
+    let mut factors = vec![1; axes];
+    for (axis, taps) in plan {
+        let factor = taps.magnification(shape[*axis]).filter(|factor| *factor <= MOST_MAGNIFIED)?;
+        *factors.get_mut(axis.checked_sub(2)?)? = factor;
+    }
+    let (mut extended, mut weights, mut kernel, mut pad_low) = (x, vec![1.0], Vec::new(), Vec::new());
+    for (axis, &factor) in factors.iter().enumerate() {
+        if factor == 1 {
+            kernel.push(1);
+            pad_low.push(0);
+            continue;
+        }
+        let last = extended.shape()[axis + 2] - 1;
+        let [first, last] = [0, last].map(|at| pick_one(extended, axis + 2, at));
+        extended = builder.concat(axis + 2, &[first, extended, last]);
+        let hat = hat(factor);
+        weights = weights.iter().flat_map(|weight| hat.iter().map(move |own| weight * own)).collect();
+        kernel.push(2 * factor);
+        pad_low.push((3 * factor / 2) as i64);
+    }
+    let channels = shape[1];
+    let op = ConvOp {
+        form: ConvForm::Input,
+        input: shape[2..].iter().zip(&factors).map(|(length, factor)| length * factor).collect(),
+        output: extended.shape()[2..].to_vec(),
+        stride: factors,
+        dilation: vec![1; axes],
+        pad_low,
+        groups: channels,
+        kernel: kernel.clone(),
+    };
+    let spread = Shape::new(&[&[channels, 1], &kernel[..]].concat());
+    let weights = builder.constant(Literal::new(Shape::new(&kernel), &weights)).cast(x.dtype());
+    let weights = weights.broadcast(&spread, &(2..2 + axes).collect::<Vec<_>>());
+    Some(builder.build(Op::Conv(op), &[extended.value(), weights.value()]))
+}
+
+/// One position of an axis, which stays.
+fn pick_one<'b>(x: Expr<'b>, axis: usize, at: usize) -> Expr<'b> {
+    let (mut start, mut limit) = (vec![0; x.rank()], x.shape().to_vec());
+    (start[axis], limit[axis]) = (at, at + 1);
+    x.slice(&start, &limit, &vec![1; x.rank()])
 }
 
 fn along<'b>(x: Expr<'b>, axis: usize, taps: &Taps) -> Expr<'b> {

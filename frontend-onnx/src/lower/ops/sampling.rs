@@ -74,6 +74,38 @@ impl Taps {
         self.positions.iter().map(one).collect()
     }
 
+    /// How many times as long an axis of `input` elements becomes, where that is even and each output lies between the
+    /// centres of two inputs, the first and the last of which go on beyond the ends.
+    pub fn magnification(&self, input: usize) -> Option<usize> {
+        let factor = self
+            .positions
+            .len()
+            .checked_div(input)
+            .filter(|factor| factor * input == self.positions.len())?;
+        if factor == 0 || factor % 2 != 0 || self.outside.contains(&true) {
+            return None;
+        }
+        let hat = hat(factor);
+        let is_between = |output: usize, taps: &Vec<(usize, f64)>| {
+            // The neighbours, counted from one before the first.
+            let left = (output + factor / 2) / factor;
+            let place = (output + factor / 2) % factor;
+            let [before, after] = [left, left + 1].map(|at| at.clamp(1, input) - 1);
+            let weights = [hat[place + factor], hat[place]];
+            let is_near = |a: f64, b: f64| (a - b).abs() < 1e-9;
+            match taps[..] {
+                [(only, weight)] => before == after && only == before && is_near(weight, 1.0),
+                [(first, one), (second, other)] => {
+                    [first, second] == [before, after]
+                        && is_near(one, weights[0])
+                        && is_near(other, weights[1])
+                }
+                _ => false,
+            }
+        };
+        self.positions.iter().enumerate().all(|(output, taps)| is_between(output, taps)).then_some(factor)
+    }
+
     /// How often each of `input` elements stands in a row, where that is all that happens.
     pub fn repeat(&self, input: usize) -> Option<usize> {
         let index = self.single()?;
@@ -82,6 +114,13 @@ impl Taps {
             index.iter().enumerate().all(|(output, &position)| position as usize == output / factor);
         (factor > 0 && in_rows && !self.outside.contains(&true)).then_some(factor)
     }
+}
+
+/// The weights with which an element is spread over this many times two positions, where an axis becomes so many times as
+/// long by linear interpolation.
+pub(super) fn hat(factor: usize) -> Vec<f64> {
+    let (width, middle) = (factor as f64, factor as f64 - 0.5);
+    (0..2 * factor).map(|at| 1.0 - (at as f64 - middle).abs() / width).collect()
 }
 
 impl Coordinates {
@@ -202,6 +241,22 @@ mod tests {
         assert_eq!(taps(Coordinates::Asymmetric, nearest, 3, 6).repeat(3), Some(2));
         assert_eq!(taps(Coordinates::Asymmetric, nearest, 3, 5).repeat(3), None);
         assert_eq!(taps(Coordinates::Asymmetric, nearest, 6, 3).repeat(6), None);
+    }
+
+    #[test]
+    fn even_factors_magnify() {
+        let linear = Filter::Linear { antialias: false };
+        for (input, factor) in [(1, 2), (2, 2), (5, 2), (3, 4), (4, 6)] {
+            let taps = taps(Coordinates::HalfPixel, linear, input, factor * input);
+            assert_eq!(taps.magnification(input), Some(factor), "{input}");
+        }
+        assert_eq!(taps(Coordinates::HalfPixel, linear, 5, 15).magnification(5), None);
+        assert_eq!(taps(Coordinates::HalfPixel, linear, 4, 7).magnification(4), None);
+        assert_eq!(taps(Coordinates::HalfPixel, linear, 4, 2).magnification(4), None);
+        assert_eq!(taps(Coordinates::AlignCorners, linear, 4, 8).magnification(4), None);
+        assert_eq!(taps(Coordinates::Asymmetric, linear, 4, 8).magnification(4), None);
+        let cubic = Filter::Cubic { antialias: false, a: -0.75 };
+        assert_eq!(taps(Coordinates::HalfPixel, cubic, 4, 8).magnification(4), None);
     }
 
     #[test]
