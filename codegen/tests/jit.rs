@@ -314,3 +314,23 @@ fn loops() {
         }
     }
 }
+
+/// Elements are copied into zeros where that is all that padding is, and asked for at each position elsewhere.
+#[test]
+fn padding_of_large_tensors() {
+    for dtype in [DType::F32, DType::F64, DType::I32, DType::BF16] {
+        let padded = graph(&[(dtype, &[3, 20, 31])], |builder, values| {
+            let x = builder.expr(values[0]);
+            let [zero, one] = [0.0, 1.0].map(|fill| builder.constant(Literal::scalar_of(dtype, fill)));
+            vec![
+                x.pad(zero, &[1, 0, 2], &[0, 30, 1], &[0, 2, 1]).value(),
+                x.pad(zero, &[0, 0, 0], &[0, 40, 0], &[0, 0, 0]).value(),
+                x.pad(one, &[0, 0, 20], &[0, 40, 0], &[0, 0, 0]).value(),
+                x.pad(zero, &[-1, 30, 0], &[2, -2, 0], &[0, 0, 1]).value(),
+            ]
+        });
+        check(&padded);
+        let program = gradc_codegen::lower(&padded, 2).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(program.to_string().matches("zero").count(), 2, "{program}");
+    }
+}

@@ -1,4 +1,5 @@
-//! Nodes that move data by positions or run along an axis: gather, scatter, concat, arg-reductions, running sums.
+//! Nodes that move data by positions or run along an axis: gather, scatter, concat, padding with zeros, arg-reductions,
+//! running sums.
 
 use super::nest::{Nest, affine, flatten};
 use super::window::{BetterThan, take_greater};
@@ -48,6 +49,19 @@ impl Lowering {
                 let arguments = vec![operands[1].clone(), operands[2].clone(), parts[0].clone()];
                 let parallel = y.shape[..*axis].iter().any(|&length| length != 1);
                 self.run(nest.finish(), parallel, arguments, types[2].shape.elements());
+            }
+            Op::Pad { low, interior, .. } => {
+                let mut nest = Nest::new("pad");
+                let [x] = declare(&mut nest, [types[0]]);
+                let to = nest.buffer("y", scalars::scalar(y.dtype), y.shape.elements(), Access::ReadWrite);
+                let at = nest.open_all(&types[0].shape);
+                let value = nest.load(x, flatten(&types[0].shape, &at));
+                let place: Vec<Index> = (at.into_iter().enumerate())
+                    .map(|(axis, at)| affine(low[axis], [(at, interior[axis] as i64 + 1)]))
+                    .collect();
+                nest.store(to, flatten(&y.shape, &place), value);
+                let arguments = vec![operands[0].clone(), parts[0].clone()];
+                self.run(nest.finish(), true, arguments, types[0].shape.elements());
             }
             Op::Concat { axis } => {
                 let mut start = 0;

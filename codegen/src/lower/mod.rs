@@ -26,7 +26,7 @@ mod zeros;
 use crate::loops::Kernel;
 use crate::program::{LoopId, Origins, Piece, Place, Program, Step};
 use crate::{CodegenError, memory, recompute};
-use gradc_ir::{Builder, Graph, Node, Op, Value, decompose};
+use gradc_ir::{Builder, Graph, Node, Op, TensorType, Value, decompose};
 use std::collections::{BTreeMap, HashMap};
 
 /// Lowers a graph for a team of at most `threads` threads and plans its memory.
@@ -281,6 +281,10 @@ impl Lowering {
             Op::Broadcast { .. } if self.is_better_zeroed(graph, value) => {
                 self.steps.push(Step::Zero { to: parts[0].clone(), bytes: node.ty().bytes() });
             }
+            Op::Pad { low, high, .. } if self.is_better_copied(graph, value, [low, high]) => {
+                self.steps.push(Step::Zero { to: parts[0].clone(), bytes: node.ty().bytes() });
+                self.indexed(graph, node, operands, parts);
+            }
             Op::Unary(_) | Op::Binary(_) | Op::Compare(_) | Op::Select | Op::Cast(_) | Op::Iota { .. } => {
                 self.single(graph, node, operands, parts);
             }
@@ -337,14 +341,19 @@ impl Lowering {
             Op::Broadcast { .. } => graph.node(value).operands[0],
             _ => value,
         };
-        let is_zero = match &graph.node(repeated(value)).op {
-            Op::Constant(literal) => {
-                let first = literal.bytes().get(..literal.ty().dtype.size());
-                literal.is_splat() && first.is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0))
-            }
-            _ => false,
-        };
-        is_zero && self.threads <= 2 && graph.ty(value).bytes() >= SMALLEST_ZEROED
+        is_zeros(graph, repeated(value)) && self.zeroing_pays(graph.ty(value))
+    }
+
+    fn zeroing_pays(&self, ty: &TensorType) -> bool {
+        self.threads <= 2 && ty.bytes() >= SMALLEST_ZEROED
+    }
+
+    /// Whether a value is zeros around all of another's elements, which are better copied into zeros than asked for at
+    /// each position.
+    fn is_better_copied(&self, graph: &Graph, value: Value, around: [&[i64]; 2]) -> bool {
+        let node = graph.node(value);
+        let is_around = around.iter().all(|ends| ends.iter().all(|end| *end >= 0));
+        is_around && is_zeros(graph, node.operands[1]) && self.zeroing_pays(node.ty())
     }
 
     /// Lowers a group of nodes: one kernel for each set of outputs that share loops.
@@ -385,4 +394,11 @@ fn scatters_in_place(graph: &Graph, node: &Node, uses: &[u32]) -> bool {
         Op::Input(_) | Op::Constant(_) | Op::Reshape { .. } | Op::Bitcast(_) | Op::Mark(_) | Op::Project(_)
     );
     uses[operand.index()] == 1 && is_own && graph.ty(operand).shape.elements() > 0
+}
+
+/// Whether a value is a constant that is all zeros, whose bits are zeros too.
+fn is_zeros(graph: &Graph, value: Value) -> bool {
+    let Op::Constant(literal) = &graph.node(value).op else { return false };
+    let first = literal.bytes().get(..literal.ty().dtype.size());
+    literal.is_splat() && first.is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0))
 }

@@ -26,19 +26,26 @@ pub(super) fn most_streams(body: &[Stmt]) -> usize {
     body.iter().map(of).max().unwrap_or(0)
 }
 
-/// What the statements of a vector loop load and store: buffers, and where its iteration 0 finds its element.
+/// What the statements of a vector loop load and store: buffers, and where its iteration 0 finds its element, but for a
+/// constant distance.
 fn streams(var: Var, body: &[Stmt]) -> Vec<(BufferId, Index)> {
     let mut streams = Vec::new();
     for statement in body {
         let (Stmt::Load { buffer, index, .. } | Stmt::Store { buffer, index, .. }) = statement else {
             continue;
         };
-        let stream = (*buffer, index.clone().plus(var, -index.coefficient(var)));
+        let stream = (*buffer, start(var, index));
         if !streams.contains(&stream) {
             streams.push(stream);
         }
     }
     streams
+}
+
+/// Where iteration 0 of a loop is, but for a constant distance.
+fn start(var: Var, index: &Index) -> Index {
+    let start = index.clone().plus(var, -index.coefficient(var));
+    Index { constant: 0, ..start }
 }
 
 impl Emitter<'_> {
@@ -50,10 +57,7 @@ impl Emitter<'_> {
     ) -> Result<Vec<(BufferId, Index, AsmRegister64)>, Beyond> {
         let mut pointers = Vec::new();
         for ((buffer, start), &to) in streams(var, body).into_iter().zip(&POINTERS) {
-            let distance = self.address(to, buffer, &start)?;
-            if distance != 0 {
-                self.code.add(to, distance)?;
-            }
+            self.address(to, buffer, &start)?;
             pointers.push((buffer, start, to));
         }
         Ok(pointers)
@@ -80,6 +84,17 @@ impl Emitter<'_> {
         bytes(index.constant).ok_or(Beyond)
     }
 
+    /// Where a vector loop's iteration 0 finds an element: a register, and bytes from there.
+    fn pointer(&self, buffer: BufferId, index: &Index) -> Option<(AsmRegister64, i32)> {
+        let around = self.around.as_ref()?;
+        let start = start(around.var, index);
+        let mut pointers = around.pointers.iter();
+        let (_, _, pointer) = pointers.find(|(own, from, _)| *own == buffer && *from == start)?;
+        let size = self.kernel.buffers[buffer.0 as usize].scalar.bytes() as i64;
+        let distance = index.constant.checked_mul(size)?;
+        Some((*pointer, i32::try_from(distance).ok()?))
+    }
+
     /// The operand of an element, and whether lanes have it and its neighbours, rather than all the same.
     pub(super) fn element(
         &mut self,
@@ -92,16 +107,13 @@ impl Emitter<'_> {
             let place = rdx + distance;
             return Ok((if scalar.bytes() == 2 { word_ptr(place) } else { dword_ptr(place) }, false));
         };
-        let step = index.coefficient(around.var);
-        let start = index.clone().plus(around.var, -step);
-        let pointer = around.pointers.iter().find(|(own, from, _)| *own == buffer && *from == start);
-        let Some(&(_, _, pointer)) = pointer else { return Err(Beyond) };
-        match (step, scalar) {
-            (1, Scalar::F32) => Ok((zmmword_ptr(pointer + rax * 4), true)),
-            (1, Scalar::F16 | Scalar::BF16) => Ok((ymmword_ptr(pointer + rax * 2), true)),
-            (1, Scalar::Bool) => Ok((xmmword_ptr(pointer + rax), true)),
-            (0, Scalar::F16 | Scalar::BF16) => Ok((word_ptr(pointer), false)),
-            (0, _) => Ok((dword_ptr(pointer), false)),
+        let (pointer, distance) = self.pointer(buffer, index).ok_or(Beyond)?;
+        match (index.coefficient(around.var), scalar) {
+            (1, Scalar::F32) => Ok((zmmword_ptr(pointer + rax * 4 + distance), true)),
+            (1, Scalar::F16 | Scalar::BF16) => Ok((ymmword_ptr(pointer + rax * 2 + distance), true)),
+            (1, Scalar::Bool) => Ok((xmmword_ptr(pointer + rax + distance), true)),
+            (0, Scalar::F16 | Scalar::BF16) => Ok((word_ptr(pointer + distance), false)),
+            (0, _) => Ok((dword_ptr(pointer + distance), false)),
             _ => Err(Beyond),
         }
     }
