@@ -32,11 +32,14 @@ const FEWEST_ROWS_OF_POINTS: usize = 24;
 const SHORTEST: usize = 32;
 /// Panels of longer sums would not stay in the second-level cache.
 const LONGEST: usize = 9 << 10;
+/// Elements in a row of the widest panel.
+const WIDEST_PANEL: usize = 64;
 /// Channels of an image whose range is found at a time.
 const RANGE_CHUNK: usize = 8;
 
 /// Where things are in scratch memory, in bytes.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 pub struct Layout {
     /// The range of some channels at a time.
     ranges: usize,
@@ -47,8 +50,7 @@ pub struct Layout {
     /// Of each worker: a channel as bytes in the order of the input, or a panel of patches.
     own: usize,
     own_each: usize,
-    /// Instead: the weights as floats, and what a convolution with these needs.
-    floats: usize,
+    /// Instead: the weights as floats, at the beginning, and from here on what a convolution with these needs.
     others: usize,
     /// Bytes in all.
     pub total: usize,
@@ -130,7 +132,7 @@ impl Layout {
     pub fn new(conv: &Conv, threads: usize) -> Layout {
         let shape = Shape::new(conv, ConvForm::Forward);
         let element = size_of::<f32>();
-        let panel = terms(conv) * widest_panel();
+        let panel = terms(conv) * WIDEST_PANEL;
         let plane = conv.input.iter().product::<usize>();
         let own_each = (panel.max(plane) * element).next_multiple_of(64);
         let mut end = 0;
@@ -150,22 +152,8 @@ impl Layout {
             |threads| implicit::Layout::new::<f32>(&shape, ConvForm::Forward, false, threads).total;
         // A smaller team may divide the work in a way that takes more memory.
         let in_floats = others + (1..=threads).map(implicit).max().unwrap_or(0);
-        Layout {
-            ranges,
-            offsets,
-            planes,
-            own,
-            own_each,
-            floats: 0,
-            others,
-            total: in_integers.max(in_floats) + 64,
-        }
+        Layout { ranges, offsets, planes, own, own_each, others, total: in_integers.max(in_floats) + 64 }
     }
-}
-
-/// Elements in a row of the widest panel.
-const fn widest_panel() -> usize {
-    64
 }
 
 /// One call.
@@ -212,7 +200,7 @@ impl<T: Element> Bytes<'_, T> {
         let Bytes { tier, team, source, target, epilogue, .. } = *self;
         let conv = self.conv.with_floats();
         let (taps, terms) = (conv.kernel.iter().product::<usize>(), terms(&conv));
-        let weights = self.at::<T>(self.layout.floats);
+        let weights = self.at::<T>(0);
         let job = Shared(&raw const *self);
         let to = Shared(weights.cast_const());
         // SAFETY: the scratch memory has room for all weights; every row belongs to one thread.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::tile::{Tile, spread};
-use super::{Bytes, RANGE_CHUNK, TILE_ROWS, TOGETHER, quads, rows, terms};
+use super::{Bytes, RANGE_CHUNK, TILE_ROWS, TOGETHER, WIDEST_PANEL, quads, rows, terms};
 use crate::Element;
 use crate::conv::ConvForm;
 use crate::conv::patches::Patches;
@@ -20,7 +20,7 @@ use crate::simd::{Kernel, Lanes, Vector};
 const LANES: usize = 16;
 /// Columns of a panel, and as many where that makes a narrow one unnecessary.
 const COLUMNS: usize = 3 * LANES;
-const MOST_COLUMNS: usize = super::widest_panel();
+const MOST_COLUMNS: usize = WIDEST_PANEL;
 /// So few last columns are computed one by one.
 const MOST_SINGLE: usize = 4;
 /// Rows that are finished before the epilogue sees them.
@@ -58,10 +58,11 @@ impl<T: Element> Bytes<'_, T> {
         (high - low <= 255.0 && self.is_small(low)).then_some(low)
     }
 
-    /// Whether no sum is too large if this is the least number.
+    /// Whether zero has a byte, and no sum is too large, if this is the least number.
     fn is_small(&self, least: f32) -> bool {
         let sum = (TOGETHER * terms(&self.conv)) as f64;
-        f64::from(least.abs()) <= f64::from(i32::MAX) / 128.0 / sum - 255.0
+        let most = f64::from(i32::MAX) / 128.0 / sum - 255.0;
+        (-255.0..=0.0).contains(&least) && f64::from(-least) <= most
     }
 
     /// What the first numbers of all channels make one think that the least number is.

@@ -132,9 +132,11 @@ fn an_input_that_is_not_whole_or_spread_too_far_is_multiplied_as_floats() {
     for conv in cases() {
         let [a, b, _] = lengths(&conv, FORM);
         let w = whole(b, -128.0, 127.0, 2);
-        for number in [0.5, 300.0, -200.5, f32::NAN, f32::INFINITY, 1e30] {
+        // At the beginning, where the least number is guessed from, and elsewhere.
+        let numbers = [0.5, 300.0, -200.5, -1000.0, f32::NAN, f32::INFINITY, -f32::INFINITY, 1e30];
+        for (number, place) in numbers.into_iter().flat_map(|number| [(number, 0), (number, a / 2)]) {
             let mut x = whole(a, 0.0, 255.0, 1);
-            x[a / 2] = number;
+            x[place] = number;
             let wanted = plain(&conv, [&x, &w]);
             for (tier, threads) in [(Tier::detect(), 1), (Tier::detect(), 3)] {
                 let y = result(&conv, [&x, &w], tier, threads, false);

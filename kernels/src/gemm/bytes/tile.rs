@@ -5,6 +5,7 @@
 const ROWS: usize = 8;
 
 /// Some rows and the columns of a panel.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 pub(super) struct Tile {
     /// Groups of bytes in a row of A.
     pub length: usize,
