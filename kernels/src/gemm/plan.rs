@@ -23,7 +23,7 @@ const STREAMED_BYTES: usize = 768 << 10;
 const CONFLICTING_STRIDE: usize = 2048;
 /// ...too few for so many columns.
 const CONFLICTING_K: usize = 128;
-/// Such columns of A are worth packing where they are as long as this, and rows of B have so many bytes, so that many panels
+/// Such columns of A, and any of f64, are worth packing where they are as long as this, and rows of B have so many bytes, so that many panels
 /// read them.
 const PACKED_K: usize = 385;
 const PACKED_ROW_BYTES: usize = 4096;
@@ -99,10 +99,12 @@ fn method<T>(gemm: &Gemm) -> Method {
     let stride = gemm.a_strides[2].unsigned_abs() * size_of::<T>();
     let conflicts = stride >= CONFLICTING_STRIDE && stride.is_multiple_of(CONFLICTING_STRIDE);
     let row = gemm.n * size_of::<T>();
+    // Lines hold fewer of wide numbers, so there are more to wait for.
+    let pays = conflicts || size_of::<T>() == 8;
     let is_across = gemm.a_strides[1] == 1 && gemm.a_strides[2] != 1;
     let pack_a = match gemm.m > 1 && gemm.n > 96 {
         true if scattered => PackA::Always,
-        true if is_across && conflicts && gemm.k >= PACKED_K && row >= PACKED_ROW_BYTES => PackA::Always,
+        true if is_across && pays && gemm.k >= PACKED_K && row >= PACKED_ROW_BYTES => PackA::Always,
         true if is_across && conflicts && gemm.k >= CONFLICTING_K => PackA::ForNarrowPanels,
         _ => PackA::Never,
     };
