@@ -56,9 +56,11 @@ impl Program {
                 let inputs = conv.batch * conv.in_channels * volume(conv.input);
                 let outputs = conv.batch * conv.out_channels * volume(conv.output);
                 let taps = conv.in_channels / conv.groups.max(1) * volume(conv.kernel);
-                let elements = (inputs + outputs + conv.out_channels * taps) as u64;
+                let weights = (conv.out_channels * taps) as u64;
+                let of_weights = if conv.packed == PackedOperand::Bytes { 1 } else { float(*double) };
+                let bytes = (inputs + outputs) as u64 * float(*double) + weights * of_weights;
                 let operations = 2 * outputs as u64 * taps as u64;
-                Work { calls: 1, operations, bytes: elements * float(*double) }
+                Work { calls: 1, operations, bytes }
             }
             Step::ArgSort { dtype, lines, length, .. } => {
                 let elements = lines * length;

@@ -33,7 +33,8 @@ impl Layout {
         let result = (plane * size_of::<T>()).next_multiple_of(64);
         let widest = (0..shape.parts).map(|part| shape.part(part).columns()).max().unwrap_or(0);
         // Two parts may go to the target together.
-        let own_each = result + (2 * widest * size_of::<T>()).next_multiple_of(64);
+        let together = shape.parts.min(2);
+        let own_each = result + (together * widest * size_of::<T>()).next_multiple_of(64);
         let parts = 2 * taps;
         let own = parts + (shape.parts * size_of::<Part>()).next_multiple_of(64);
         Layout { kernel_places: taps, parts, own, own_each, result, total: own + own_each * threads + 64 }

@@ -1,26 +1,6 @@
 use super::*;
-use crate::testing::{Numbers, close};
+use crate::testing::{Numbers, close, plus_place};
 use crate::{Epilogue, PackedOperand, Team};
-
-/// Adds the number of the element: batch, row and column.
-unsafe extern "C" fn plus_place(
-    tile: *mut f32,
-    row_stride: usize,
-    rows: usize,
-    columns: usize,
-    batch: usize,
-    row0: usize,
-    column0: usize,
-    _: *const *mut u8,
-) {
-    for i in 0..rows {
-        for j in 0..columns {
-            unsafe {
-                *tile.add(i * row_stride + j) += (batch * 70_000 + (row0 + i) * 500 + column0 + j) as f32
-            };
-        }
-    }
-}
 
 /// Whole numbers of at most this size.
 fn whole(count: usize, most: i64, seed: u64) -> Vec<f32> {
