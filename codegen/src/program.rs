@@ -119,10 +119,12 @@ pub enum Step {
         lines: usize,
         /// Length of a line.
         length: usize,
+        /// Positions that are wanted of each line.
+        count: usize,
         /// Greatest first.
         descending: bool,
-        /// Operand and result.
-        places: [Place; 2],
+        /// Operand, result, scratch memory.
+        places: [Place; 3],
     },
     /// Brings the right operand of products into the layout of [`Gemm::pack`].
     Pack {
@@ -234,9 +236,10 @@ impl Step {
                 }
                 places
             }
-            Step::ArgSort { places: [from, to], .. } | Step::Pack { places: [from, to], .. } => {
-                vec![(from, false), (to, true)]
+            Step::ArgSort { places: [from, to, scratch], .. } => {
+                vec![(from, false), (to, true), (scratch, true)]
             }
+            Step::Pack { places: [from, to], .. } => vec![(from, false), (to, true)],
             Step::Copy { from, to, .. } => vec![(from, false), (to, true)],
             Step::Zero { to, .. } => vec![(to, true)],
             Step::Loop { .. } | Step::Parts { .. } => Vec::new(),
@@ -255,7 +258,8 @@ impl Step {
                 places.iter_mut().for_each(&mut *visit);
                 epilogue.iter_mut().flat_map(|epilogue| &mut epilogue.arguments).for_each(visit);
             }
-            Step::ArgSort { places, .. } | Step::Pack { places, .. } => places.iter_mut().for_each(visit),
+            Step::ArgSort { places, .. } => places.iter_mut().for_each(visit),
+            Step::Pack { places, .. } => places.iter_mut().for_each(visit),
             Step::Copy { from, to, .. } => [from, to].into_iter().for_each(visit),
             Step::Zero { to, .. } => visit(to),
             Step::Loop { .. } | Step::Parts { .. } => {}
@@ -387,8 +391,8 @@ fn write_steps(f: &mut fmt::Formatter<'_>, steps: &[Step], kernels: &[Kernel], d
                 write!(f, "conv {form:?} {dtype} {conv:?} {a} {b} -> {c}")?;
                 write_epilogue(f, epilogue.as_ref(), kernels)?;
             }
-            Step::ArgSort { lines, length, places: [from, to], .. } => {
-                writeln!(f, "sort {lines}x{length} {from} -> {to}")?;
+            Step::ArgSort { lines, length, count, places: [from, to, _], .. } => {
+                writeln!(f, "sort {lines}x{length} {from} -> first {count} {to}")?;
             }
             Step::Pack { gemm, double, places: [from, to] } => {
                 let dtype = if *double { "f64" } else { "f32" };

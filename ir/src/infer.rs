@@ -121,9 +121,15 @@ fn result(op: &Op, t: &[&TensorType]) -> Result<TensorType> {
             elements(t, 0, "a number", |dtype| dtype != DType::Bool)?;
             check_axis(*axis, t[0].shape.rank()).map(|()| t[0].clone())
         }
-        Op::ArgSort { axis, .. } => {
+        Op::ArgSort { axis, count, .. } => {
             check_axis(*axis, t[0].shape.rank())?;
-            sized(DType::I64, &t[0].shape)
+            if *count > t[0].shape[*axis] {
+                return Err(attribute("count", "is beyond the length of a line"));
+            }
+            let lengths = t[0].shape.iter().enumerate();
+            let shape: Shape =
+                lengths.map(|(own, &length)| if own == *axis { *count } else { length }).collect();
+            sized(DType::I64, &shape)
         }
         Op::Dot(dims) => dot(dims, t),
         Op::Conv(conv) => convolution(conv, t),

@@ -62,11 +62,13 @@ pub enum Op {
         /// Run from the end.
         reverse: bool,
     },
-    /// The permutation (i64) that sorts each line along `axis`; stable (equal elements keep their order); NaN is
-    /// greater than all numbers.
+    /// The first positions (i64) of the permutation that sorts each line along `axis`; stable (equal elements keep
+    /// their order); NaN is greater than all numbers.
     ArgSort {
         /// The axis that is sorted.
         axis: usize,
+        /// How many positions of each line, at most its length.
+        count: usize,
         /// Greatest first.
         descending: bool,
     },

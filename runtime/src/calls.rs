@@ -1,7 +1,7 @@
 //! What entry functions call: threads, matrix products, convolutions, sorting, copies, clocks.
 
 use crate::frame::{Frame, KernelFunction};
-use crate::sort::{self, SortKey};
+use crate::sort::{self, Lines, SortKey};
 use gradc_kernels::{Conv, ConvForm, Element, Epilogue, EpilogueFunction, Finish, Gemm, PackedOperand};
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -25,7 +25,7 @@ pub(crate) fn symbols() -> [(&'static str, *const u8); 21] {
         ("gradc_rt_finished_convolve_f64", gradc_rt_finished_convolve_f64 as *const u8),
         ("gradc_rt_pack_f32", gradc_rt_pack_f32 as *const u8),
         ("gradc_rt_pack_f64", gradc_rt_pack_f64 as *const u8),
-        ("gradc_rt_sort", gradc_rt_sort as *const u8),
+        ("gradc_rt_sort_first", gradc_rt_sort_first as *const u8),
         ("gradc_rt_copy", gradc_rt_copy as *const u8),
         ("gradc_rt_zero", gradc_rt_zero as *const u8),
         ("gradc_rt_tick", gradc_rt_tick as *const u8),
@@ -434,17 +434,25 @@ products!(
 );
 
 /// # Safety
-/// Called by entry functions only: the descriptor holds the key's code, lines, length and direction.
+/// Called by entry functions only: the descriptor holds the key's code, lines, length, direction, and how many
+/// positions of each line are wanted.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn gradc_rt_sort(_: *const Frame, descriptor: *const i64, from: *const u8, to: *mut i64) {
-    // SAFETY: operand and result are as large as lowering made them.
+unsafe extern "C" fn gradc_rt_sort_first(
+    _: *const Frame,
+    descriptor: *const i64,
+    from: *const u8,
+    to: *mut i64,
+    scratch: *mut u128,
+) {
+    // SAFETY: operand, result and memory are as large as lowering made them; memory is aligned to cache lines.
     unsafe {
-        let [key, lines, length, descending] = [0, 1, 2, 3].map(|index| *descriptor.add(index));
-        let key = SortKey::ALL[key as usize];
-        let elements = lines as usize * length as usize;
-        let from = std::slice::from_raw_parts(from, elements * key.size());
-        let to = std::slice::from_raw_parts_mut(to, elements);
-        sort::lines(key, length as usize, descending != 0, from, to);
+        let [key, lines, length, descending, count] = [0, 1, 2, 3, 4].map(|index| *descriptor.add(index));
+        let (key, length, count) = (SortKey::ALL[key as usize], length as usize, count as usize);
+        let from = std::slice::from_raw_parts(from, lines as usize * length * key.size());
+        let to = std::slice::from_raw_parts_mut(to, lines as usize * count);
+        let words = sort::sort_scratch_bytes(key, length).div_ceil(size_of::<u128>());
+        let scratch = std::slice::from_raw_parts_mut(scratch, words);
+        Lines { key, length, count, descending: descending != 0 }.sort(from, scratch, to);
     }
 }
 

@@ -15,7 +15,7 @@ pub mod wide;
 
 pub use frame::{Frame, KernelFunction, Ticks};
 pub use object::{ENTER_STATUSES, gradc_rt_enter, gradc_team_free, gradc_team_new};
-pub use sort::SortKey;
+pub use sort::{SortKey, sort_scratch_bytes};
 
 /// Every function: its symbol and its address.
 pub fn symbols() -> Vec<(&'static str, *const u8)> {

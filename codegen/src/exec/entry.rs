@@ -37,7 +37,7 @@ pub(super) const SYMBOLS: [&str; 21] = [
     "gradc_rt_finished_convolve_f64",
     "gradc_rt_pack_f32",
     "gradc_rt_pack_f64",
-    "gradc_rt_sort",
+    "gradc_rt_sort_first",
     "gradc_rt_copy",
     "gradc_rt_zero",
 ];
@@ -218,10 +218,10 @@ impl<M: Module> Entry<'_, M> {
                 words.extend(finish.iter().flat_map(Finish::words));
                 self.product(name, words, places, epilogue.as_ref(), &[])
             }
-            Step::ArgSort { dtype, lines, length, descending, places } => {
-                let words =
-                    vec![sort_key(*dtype) as i64, *lines as i64, *length as i64, i64::from(*descending)];
-                self.described("gradc_rt_sort", words, places, &[])
+            Step::ArgSort { dtype, lines, length, count, descending, places } => {
+                let sizes = [*lines, *length, usize::from(*descending), *count].map(|word| word as i64);
+                let words = std::iter::once(sort_key(*dtype) as i64).chain(sizes).collect();
+                self.described("gradc_rt_sort_first", words, places, &[])
             }
             Step::Pack { gemm, double, places } => {
                 let name = if *double { "gradc_rt_pack_f64" } else { "gradc_rt_pack_f32" };

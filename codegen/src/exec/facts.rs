@@ -20,7 +20,7 @@ pub(super) fn grain(kernel: &Kernel, extent: usize, cost: usize) -> usize {
 }
 
 /// How elements of a type are sorted.
-pub(super) fn sort_key(dtype: DType) -> SortKey {
+pub(crate) fn sort_key(dtype: DType) -> SortKey {
     match dtype {
         DType::F64 => SortKey::F64,
         DType::F32 => SortKey::F32,

@@ -24,6 +24,7 @@ use machine::{Machine, Pointer};
 use std::sync::Arc;
 
 pub(crate) use code::Code;
+pub(crate) use facts::sort_key;
 pub use image::Image;
 pub(crate) use image::signature;
 pub use machine::{Aligned, as_bytes, as_bytes_mut, from_bytes, from_bytes_mut};

@@ -4,9 +4,11 @@
 use super::nest::{Nest, affine, flatten};
 use super::window::{BetterThan, take_greater};
 use super::{Lowering, scalars};
+use crate::exec::sort_key;
 use crate::loops::{Access, BinaryOp, BufferId, CompareOp, Constant, Index, Reg, Scalar};
 use crate::program::{Place, Step};
 use gradc_ir::{ArgOp, Builder, CumulativeOp, DType, Graph, Node, Op, Shape, TensorType, Value};
+use gradc_runtime::sort_scratch_bytes;
 
 /// The status code of an index out of range.
 pub(crate) const INDEX_OUT_OF_RANGE: u16 = 1;
@@ -149,14 +151,17 @@ impl Lowering {
         permutation.iter().enumerate().for_each(|(position, &axis)| inverse[axis] = position);
         let from = self.transposed(ty, &permutation, &operands[0]);
         let sorted = self.temporary(node.ty().bytes());
+        let length = ty.shape[axis];
+        let scratch = self.temporary(sort_scratch_bytes(sort_key(ty.dtype), length));
         self.steps.push(Step::ArgSort {
             dtype: ty.dtype,
-            lines: ty.shape.elements() / ty.shape[axis].max(1),
-            length: ty.shape[axis],
+            lines: ty.shape.elements() / length.max(1),
+            length,
+            count: node.ty().shape[axis],
             descending,
-            places: [from, sorted.clone()],
+            places: [from, sorted.clone(), scratch],
         });
-        let lengths = permutation.iter().map(|&axis| ty.shape[axis]).collect::<Shape>();
+        let lengths = permutation.iter().map(|&axis| node.ty().shape[axis]).collect::<Shape>();
         let result = self.transposed(&TensorType { dtype: DType::I64, shape: lengths }, &inverse, &sorted);
         self.copy(result, parts[0].clone(), node.ty().bytes());
     }

@@ -298,7 +298,7 @@ impl Lowering {
                 self.indexed(graph, node, operands, parts);
             }
             Op::Scatter { .. } => self.indexed(graph, node, operands, parts),
-            Op::ArgSort { axis, descending } => {
+            Op::ArgSort { axis, descending, .. } => {
                 self.arg_sort(graph, node, (*axis, *descending), operands, parts)
             }
             Op::Dot(dims) => self.dot(graph, node, dims, operands, parts),

@@ -28,7 +28,8 @@ fn is_sound_step(step: &Step, program: &Program) -> bool {
         Step::Kernel { kernel, arguments, .. } => runs(*kernel, arguments),
         Step::Gemm { places, bias, epilogue, .. } => places.iter().chain(bias).all(known) && then(epilogue),
         Step::Conv { places, epilogue, .. } => places.iter().all(known) && then(epilogue),
-        Step::ArgSort { places, .. } | Step::Pack { places, .. } => places.iter().all(known),
+        Step::ArgSort { places, .. } => places.iter().all(known),
+        Step::Pack { places, .. } => places.iter().all(known),
         Step::Copy { from, to, .. } => known(from) && known(to),
         Step::Zero { to, .. } => known(to),
         Step::Loop { body, .. } | Step::Parts { body, .. } => {

@@ -4,7 +4,7 @@ use super::key::Key;
 use bytes::Bytes;
 
 /// The first bytes of a file. The number is that of the form: a change of what files hold gives another.
-const MAGIC: [u8; 16] = *b"gradc plan\0\0\0\0\0\x05";
+const MAGIC: [u8; 16] = *b"gradc plan\0\0\0\0\0\x06";
 const CHECKSUM: std::ops::Range<usize> = 16..48;
 const KEY: std::ops::Range<usize> = 48..80;
 const NODES: std::ops::Range<usize> = 80..88;

@@ -238,7 +238,7 @@ fn compute(op: &Op, x: &[Tensor], types: &[TensorType], meter: &mut Meter) -> Re
         Op::Cumulative { op, axis, exclusive, reverse } => {
             reduce::cumulative(*op, *axis, *exclusive, *reverse, &x[0])
         }
-        Op::ArgSort { axis, descending } => reduce::arg_sort(*axis, *descending, &x[0], ty()),
+        Op::ArgSort { axis, descending, .. } => reduce::arg_sort(*axis, *descending, &x[0], ty()),
         Op::Dot(dims) => product::dot(dims, &x[0], &x[1], ty()),
         Op::Conv(conv) => product::convolution(conv, &x[0], &x[1], ty()),
         Op::Window(op) => window::window(op, &x[0], ty()),

@@ -67,13 +67,18 @@ pub(super) fn arg_sort(axis: usize, descending: bool, x: &Tensor, ty: &TensorTyp
         order
     }
     let (_, length, stride) = lines(x.shape(), axis);
+    let count = ty.shape[axis];
     let mut positions = vec![0; ty.shape.elements()];
     each_line(x.shape(), axis, |start| {
         let order = match &*x.data {
             Data::Float(x) => sort(&x[start..], descending, length, stride),
             Data::Integer(x) => sort(&x[start..], descending, length, stride),
         };
-        order.into_iter().enumerate().for_each(|(i, from)| positions[start + i * stride] = from as i128);
+        // Lines of the result are shorter, but as far apart within a line.
+        let own = start / (length * stride) * count * stride + start % stride;
+        for (i, from) in order.into_iter().take(count).enumerate() {
+            positions[own + i * stride] = from as i128;
+        }
     });
     Tensor::moved(ty.clone(), Data::Integer(positions))
 }

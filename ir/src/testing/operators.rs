@@ -66,7 +66,7 @@ fn representatives() -> Vec<Op> {
         Op::ArgReduce { op: ArgOp::Min, axis, last: false },
         Op::Cumulative { op: CumulativeOp::Sum, axis, exclusive: false, reverse: false },
         Op::Cumulative { op: CumulativeOp::Prod, axis, exclusive: false, reverse: false },
-        Op::ArgSort { axis, descending: false },
+        Op::ArgSort { axis, count: 1, descending: false },
         Op::Dot(DotDims::default()),
         Op::Broadcast { shape: shape.clone(), dims: vec![] },
         Op::Reshape { shape: shape.clone() },

@@ -43,7 +43,9 @@ impl Generator<'_> {
         let (x, axis) = self.exact_axis()?;
         let length = x.ty.shape[axis] as f64;
         let descending = self.random.percent(50);
-        self.positions(Op::ArgSort { axis, descending }, &x, length)
+        let count =
+            if self.random.percent(50) { x.ty.shape[axis] } else { self.random.below(x.ty.shape[axis] + 1) };
+        self.positions(Op::ArgSort { axis, count, descending }, &x, length)
     }
 
     /// The elements in order, or the first few of them.
@@ -52,12 +54,8 @@ impl Generator<'_> {
         let length = x.elements();
         let line = self.push(Op::Reshape { shape: [length].into() }, &[&x], x.bound, true)?;
         let descending = self.random.percent(50);
-        let mut order = self.positions(Op::ArgSort { axis: 0, descending }, &line, length as f64)?;
-        if self.random.percent(50) {
-            let limit = vec![1 + self.random.below(length)];
-            order =
-                self.push(Op::Slice { start: vec![0], limit, step: vec![1] }, &[&order], order.bound, true)?;
-        }
+        let count = if self.random.percent(50) { 1 + self.random.below(length) } else { length };
+        let order = self.positions(Op::ArgSort { axis: 0, count, descending }, &line, length as f64)?;
         self.push(Op::Gather { axis: 0 }, &[&line, &order], line.bound, true)
     }
 

@@ -44,9 +44,11 @@ pub(super) fn attributes(op: &Op) -> Attributes {
         Op::Cumulative { axis, exclusive, reverse, .. } => {
             joined([Some(number("axis", *axis)), flag("exclusive", *exclusive), flag("reverse", *reverse)])
         }
-        Op::ArgSort { axis, descending } => {
-            joined([Some(number("axis", *axis)), flag("descending", *descending)])
-        }
+        Op::ArgSort { axis, count, descending } => joined([
+            Some(number("axis", *axis)),
+            Some(number("count", *count)),
+            flag("descending", *descending),
+        ]),
         Op::Dot(dims) => joined([
             unless(vec![], list("lhs_batch", &dims.lhs_batch)),
             unless(vec![], list("rhs_batch", &dims.rhs_batch)),

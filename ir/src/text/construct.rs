@@ -76,7 +76,11 @@ impl<'t> Described<'t> {
             "arg_min" => self.arg_reduce(ArgOp::Min)?,
             "cumulative_sum" => self.cumulative(CumulativeOp::Sum)?,
             "cumulative_prod" => self.cumulative(CumulativeOp::Prod)?,
-            "arg_sort" => Op::ArgSort { axis: self.number("axis")?, descending: self.flag("descending")? },
+            "arg_sort" => Op::ArgSort {
+                axis: self.number("axis")?,
+                count: self.number("count")?,
+                descending: self.flag("descending")?,
+            },
             "dot" => Op::Dot(DotDims {
                 lhs_batch: self.list_or("lhs_batch", vec![])?,
                 rhs_batch: self.list_or("rhs_batch", vec![])?,

@@ -173,7 +173,7 @@ fn top_k<'b>(context: &Context<'_, 'b>) -> Outputs<'b> {
     let k = usize::try_from(k).ok().filter(|&k| k <= x.shape()[axis]);
     let k = k.ok_or_else(|| context.error(format_args!("k does not fit an axis of {}", x.shape()[axis])))?;
     let descending = context.node.flag("largest", true)?;
-    let order = context.push(Op::ArgSort { axis, descending }, &[x])?.slice_axis(axis, 0, k);
+    let order = context.push(Op::ArgSort { axis, count: k, descending }, &[x])?;
     let strides = x.shape().strides();
     // A sorting permutation is never out of range.
     let offsets = (0..x.rank()).filter(|&other| other != axis).map(|other| {

@@ -190,8 +190,8 @@ fn other_operators(node: &Node, operand: &dyn Fn(usize) -> Arc<Node>) -> Vec<(St
             }
             found
         }
-        Op::ArgSort { axis, descending } => {
-            vec![("direction".into(), Op::ArgSort { axis: *axis, descending: !descending })]
+        Op::ArgSort { axis, count, descending } => {
+            vec![("direction".into(), Op::ArgSort { axis: *axis, count: *count, descending: !descending })]
         }
         Op::Dot(dims) => dot(dims),
         Op::Conv(conv) => convolution(conv),

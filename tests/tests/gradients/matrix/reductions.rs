@@ -141,7 +141,7 @@ pub fn families() -> Vec<Family> {
         }),
         // The positions decide on weights: what is sorted keeps its gradient.
         along("arg_sort", true, wide, |x, axis, index| {
-            let order = node(x, Op::ArgSort { axis, descending: index % 2 == 1 });
+            let order = node(x, Op::ArgSort { axis, count: x.shape()[axis], descending: index % 2 == 1 });
             x * x * (order.cast(x.dtype()) * 0.0625)
         }),
     ]
