@@ -23,7 +23,7 @@ fn example() -> Graph {
         let weights = builder.constant(Literal::new([8, 6], &weights));
         let product = builder.expr(values[0]).matmul(weights);
         let row = builder.build(Op::Gather { axis: 0 }, &[product.value(), values[1]]);
-        let sorted = builder.build(Op::ArgSort { axis: 1, descending: true }, &[row.value()]);
+        let sorted = builder.build(Op::ArgSort { axis: 1, count: 6, descending: true }, &[row.value()]);
         let sum = row.reduce(ReduceOp::Sum, &[0]);
         let last = builder.build(Op::Scan(scan.clone()), &[sum.value()]).project(0);
         vec![row.value(), sorted.value(), last.value()]

@@ -264,9 +264,11 @@ fn indexed() {
         }
     }
     for descending in [false, true] {
-        for dtype in [DType::F32, DType::I32] {
-            let op = Op::ArgSort { axis: 1, descending };
-            check(&unary(dtype, &[4, 23], |x| x.builder().build(op.clone(), &[x.value()]).value()));
+        for (dtype, axis) in [(DType::F32, 1), (DType::I32, 1), (DType::F64, 0), (DType::I64, 1)] {
+            for count in [0, 3, [4, 23][axis]] {
+                let op = Op::ArgSort { axis, count, descending };
+                check(&unary(dtype, &[4, 23], |x| x.builder().build(op.clone(), &[x.value()]).value()));
+            }
         }
     }
 }

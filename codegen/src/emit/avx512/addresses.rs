@@ -2,8 +2,8 @@
 
 use iced_x86::code_asm::*;
 
-use super::Beyond;
 use super::walk::{Emitter, variable, word};
+use super::{Beyond, LANES};
 use crate::loops::{BufferId, Index, LoopKind, Scalar, Stmt, Var};
 
 /// Registers for addresses in a vector loop. `rax` counts its iterations, `rcx` and `rdx` are for passing use.
@@ -107,7 +107,9 @@ impl Emitter<'_> {
             let place = rdx + distance;
             return Ok((if scalar.bytes() == 2 { word_ptr(place) } else { dword_ptr(place) }, false));
         };
+        let turn = around.turn as i32 * LANES * scalar.bytes() as i32 * index.coefficient(around.var) as i32;
         let (pointer, distance) = self.pointer(buffer, index).ok_or(Beyond)?;
+        let distance = distance + turn;
         match (index.coefficient(around.var), scalar) {
             (1, Scalar::F32) => Ok((zmmword_ptr(pointer + rax * 4 + distance), true)),
             (1, Scalar::F16 | Scalar::BF16) => Ok((ymmword_ptr(pointer + rax * 2 + distance), true)),

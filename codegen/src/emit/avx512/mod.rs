@@ -12,6 +12,7 @@
 
 mod addresses;
 mod arithmetic;
+mod calls;
 mod halves;
 mod registers;
 mod walk;

@@ -94,10 +94,11 @@ impl Registers {
         self.accumulators.get(&acc).copied().ok_or(Beyond)
     }
 
-    /// The vector registers in use; nothing where a truth value is in use too.
-    pub fn alive(&self) -> Option<Vec<AsmRegisterZmm>> {
-        let is_used = |register: &AsmRegisterZmm| !self.vectors.contains(register);
-        (self.masks.len() == MASKS.len()).then(|| ZMM.iter().copied().filter(is_used).collect())
+    /// The registers in use.
+    pub fn alive(&self) -> (Vec<AsmRegisterZmm>, Vec<AsmRegisterK>) {
+        let vectors = ZMM.iter().copied().filter(|register| !self.vectors.contains(register));
+        let masks = MASKS.iter().copied().filter(|register| !self.masks.contains(register));
+        (vectors.collect(), masks.collect())
     }
 
     /// Forgets a value, and frees its register.

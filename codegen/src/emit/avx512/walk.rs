@@ -3,25 +3,27 @@
 use iced_x86::code_asm::*;
 
 use super::addresses::{FREE_POINTERS, POINTERS, most_streams};
+use super::calls::{Call, SPILLED_BYTES, has_single, is_wide};
 use super::registers::{PASSING, Registers, TAIL, last_uses, under};
 use super::{Beyond, Calls, LANES};
 use crate::loops::{
-    Acc, Access, BufferId, Constant, Index, Kernel, LoopKind, ReduceOp, Scalar, Stmt, UnaryOp, Var,
+    Acc, Access, BufferId, Constant, Index, Kernel, LoopKind, ReduceOp, Scalar, ScalarOp, Stmt, Var,
 };
 
 /// Words on the stack before those of the loop variables: the table of buffers, and up to three ranges.
 const FIXED_WORDS: usize = 7;
 /// Bytes of a vector.
-const VECTOR_BYTES: usize = 64;
-/// Vectors that are alive across a call, at most.
-const MOST_SPILLED: usize = 16;
+pub(super) const VECTOR_BYTES: usize = 64;
 /// Bytes of stack, at most.
 const MOST_STACK: usize = 64 << 10;
+/// Vectors of a round, where a loop reduces: as many partial results need not wait for each other.
+const TURNS: usize = 4;
+/// Loops of fewer iterations have no rounds.
+const SHORTEST_ROUND: usize = 128;
+/// Bodies of more statements have work enough to go on with while a result is waited for.
+const LONGEST_IN_TURNS: usize = 16;
 /// Variables of a kernel; more are not expected.
 const MOST_VARIABLES: u32 = 64;
-
-/// Where a call is: the number of the instruction, the bytes before the address, the function.
-type Call = (usize, u32, UnaryOp);
 
 /// The code of a kernel, and its calls.
 pub(super) fn assemble(kernel: &Kernel, calls: Calls) -> Result<(CodeAssembler, Vec<Call>), Beyond> {
@@ -41,16 +43,27 @@ pub(super) fn assemble(kernel: &Kernel, calls: Calls) -> Result<(CodeAssembler, 
             *place = Some(take(buffer.elements.saturating_mul(buffer.scalar.bytes()))?);
         }
     }
-    // Calls work on the kernel's own buffers.
-    let has_calls = local.iter().any(Option::is_some);
-    let spilled = take(if has_calls { MOST_SPILLED * VECTOR_BYTES } else { 0 })?;
+    let single = has_single(kernel, &kernel.body).then(|| take(VECTOR_BYTES)).transpose()?;
+    // Calls work on the kernel's own buffers, or on a single number.
+    let has_calls = single.is_some() || local.iter().any(Option::is_some);
+    let spilled = take(if has_calls { SPILLED_BYTES } else { 0 })?;
     let mut code = CodeAssembler::new(64)?;
     // The older encoding knows sixteen registers only.
     code.set_prefer_vex(false);
     let registers = Registers::new();
-    let mut emitter =
-        Emitter { code, kernel, registers, depth: 0, around: None, local, spilled, calls, called: vec![] };
-    emitter.function(saved, end as i32)?;
+    let mut emitter = Emitter {
+        code,
+        kernel,
+        registers,
+        depth: 0,
+        around: None,
+        local,
+        single,
+        spilled,
+        calls,
+        called: vec![],
+    };
+    emitter.function(saved, end as i32, has_calls)?;
     Ok((emitter.code, emitter.called))
 }
 
@@ -80,13 +93,24 @@ enum Bounds {
     Range(usize),
 }
 
+/// Partial results of an accumulator.
+#[derive(Clone)]
+struct Partial {
+    acc: Acc,
+    op: ReduceOp,
+    /// For each vector of a round.
+    registers: Vec<AsmRegisterZmm>,
+}
+
 /// The vector loop around.
 pub(super) struct Around {
     pub(super) var: Var,
     /// Where the elements of iteration 0 are.
     pub(super) pointers: Vec<(BufferId, Index, AsmRegister64)>,
-    /// Partial results of accumulators from outside.
-    partial: Vec<(Acc, ReduceOp, AsmRegisterZmm)>,
+    /// Partial results of accumulators from outside: one for each vector of a round.
+    partial: Vec<Partial>,
+    /// The vector of the round.
+    pub(super) turn: usize,
     /// Whether only the lanes of [`TAIL`] count.
     masked: bool,
 }
@@ -100,20 +124,23 @@ pub(super) struct Emitter<'k> {
     pub(super) around: Option<Around>,
     /// Where buffers of the kernel's own are on the stack, and where vectors are kept during calls.
     pub(super) local: Vec<Option<i32>>,
-    spilled: i32,
-    calls: Calls,
-    called: Vec<Call>,
+    /// Where a number stands of which a function is computed.
+    pub(super) single: Option<i32>,
+    /// Where registers are kept during calls.
+    pub(super) spilled: i32,
+    pub(super) calls: Calls,
+    pub(super) called: Vec<Call>,
 }
 
 impl Emitter<'_> {
-    fn function(&mut self, saved: &[AsmRegister64], stack: i32) -> Result<(), Beyond> {
+    fn function(&mut self, saved: &[AsmRegister64], stack: i32, has_calls: bool) -> Result<(), Beyond> {
         let tiles = self.kernel.tile_extents().is_some();
         saved.iter().try_for_each(|register| self.code.push(*register))?;
         self.code.push(rbp)?;
         self.code.mov(rbp, rsp)?;
         self.code.sub(rsp, stack)?;
         // For vectors on the stack.
-        if self.local.iter().any(Option::is_some) {
+        if has_calls {
             self.code.and(rsp, -(VECTOR_BYTES as i32))?;
         }
         if tiles {
@@ -159,6 +186,11 @@ impl Emitter<'_> {
 
     fn statement(&mut self, statement: &Stmt) -> Result<(), Beyond> {
         match statement {
+            Stmt::Let { reg, op: ScalarOp::Unary(op), args }
+                if self.around.is_none() && is_wide(self.kernel, *reg, *op) =>
+            {
+                self.single(*reg, *op, args[0])
+            }
             Stmt::Let { reg, op, args } => self.operation(*reg, op, args),
             Stmt::For { .. } if self.around.is_some() => Err(Beyond),
             Stmt::For { var, extent, kind, body } => match kind {
@@ -246,10 +278,9 @@ impl Emitter<'_> {
                     let all = self.registers.accumulator(*acc)?;
                     return self.combine(op.binary(), all, value);
                 };
-                let masked = around.masked;
-                let found = around.partial.iter().find(|(own, _, _)| own == acc);
-                let Some((_, _, partial)) = found.copied() else { return Err(Beyond) };
-                if masked {
+                let found = around.partial.iter().find(|partial| partial.acc == *acc).ok_or(Beyond)?;
+                let partial = found.registers[around.turn];
+                if around.masked {
                     self.binary(op.binary(), PASSING[1], partial, value)?;
                     self.code.vmovaps(under(partial, TAIL), PASSING[1])?;
                     return Ok(());
@@ -262,7 +293,8 @@ impl Emitter<'_> {
                 Ok(self.code.vmovaps(to, from)?)
             }
             Stmt::Wide { function, buffer, count } if self.around.is_none() => {
-                self.call(*function, *buffer, *count)
+                let start = self.local[buffer.0 as usize].ok_or(Beyond)?;
+                self.call(*function, start, *count)
             }
             Stmt::Read { .. }
             | Stmt::Update { .. }
@@ -271,36 +303,6 @@ impl Emitter<'_> {
             | Stmt::Wide { .. }
             | Stmt::Fail { .. } => Err(Beyond),
         }
-    }
-
-    /// Calls a wide function on a buffer of the kernel's own. All vector registers are the callee's.
-    fn call(&mut self, function: UnaryOp, buffer: BufferId, count: usize) -> Result<(), Beyond> {
-        let alive = self.registers.alive().filter(|alive| alive.len() <= MOST_SPILLED).ok_or(Beyond)?;
-        let place = |number: usize| zmmword_ptr(rsp + (self.spilled + (number * VECTOR_BYTES) as i32));
-        for (number, register) in alive.iter().enumerate() {
-            self.code.vmovaps(place(number), *register)?;
-        }
-        let start = self.local[buffer.0 as usize].ok_or(Beyond)?;
-        self.code.mov(edi, u32::try_from(count).map_err(|_| Beyond)?)?;
-        self.code.lea(rsi, qword_ptr(rsp + start))?;
-        self.code.mov(rdx, rsi)?;
-        let at = self.code.instructions().len();
-        match self.calls {
-            Calls::Absolute => {
-                // mov rax, the address
-                self.code.db(&[0x48, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0])?;
-                self.called.push((at, 2, function));
-                self.code.call(rax)?;
-            }
-            Calls::Relative => {
-                self.code.db(&[0xe8, 0, 0, 0, 0])?;
-                self.called.push((at, 1, function));
-            }
-        }
-        for (number, register) in alive.iter().enumerate() {
-            self.code.vmovaps(*register, place(number))?;
-        }
-        Ok(())
     }
 
     pub(super) fn is_masked(&self) -> bool {
@@ -350,9 +352,10 @@ impl Emitter<'_> {
             Bounds::Known(extent) => (extent >= LANES as usize, extent % LANES as usize > 0),
             Bounds::Range(_) => (true, true),
         };
-        let partial = self.begin_partial(body)?;
+        let partial = self.begin_partial(body, bounds)?;
+        let turns = partial.iter().map(|partial| partial.registers.len()).max().unwrap_or(1);
         let pointers = self.point(var, body)?;
-        self.around = Some(Around { var, pointers, partial: partial.clone(), masked: false });
+        self.around = Some(Around { var, pointers, partial: partial.clone(), turn: 0, masked: false });
         let before = self.registers.clone();
         match bounds {
             Bounds::Known(extent) => {
@@ -364,9 +367,34 @@ impl Emitter<'_> {
                 self.code.mov(rcx, word(2 + 2 * number))?;
             }
         }
-        let [mut top, mut tail, mut done] = std::array::from_fn(|_| self.code.create_label());
+        let [mut round, mut single, mut top, mut tail, mut done] =
+            std::array::from_fn(|_| self.code.create_label());
+        if turns > 1 {
+            let elements = LANES * turns as i32;
+            self.code.lea(rdx, qword_ptr(rax + elements))?;
+            self.code.cmp(rdx, rcx)?;
+            self.code.jg(single)?;
+            self.code.set_label(&mut round)?;
+            self.code.zero_bytes()?;
+            for turn in 0..turns {
+                if let Some(around) = &mut self.around {
+                    around.turn = turn;
+                }
+                self.body(body)?;
+                self.registers = before.clone();
+            }
+            if let Some(around) = &mut self.around {
+                around.turn = 0;
+            }
+            self.code.add(rax, elements)?;
+            self.code.lea(rdx, qword_ptr(rax + elements))?;
+            self.code.cmp(rdx, rcx)?;
+            self.code.jle(round)?;
+            self.code.set_label(&mut single)?;
+            self.code.zero_bytes()?;
+        }
         if some {
-            if let Bounds::Range(_) = bounds {
+            if matches!(bounds, Bounds::Range(_)) || turns > 1 {
                 self.code.lea(rdx, qword_ptr(rax + LANES))?;
                 self.code.cmp(rdx, rcx)?;
                 self.code.jg(tail)?;
@@ -398,30 +426,39 @@ impl Emitter<'_> {
         self.code.set_label(&mut done)?;
         self.code.zero_bytes()?;
         self.around = None;
-        for (acc, op, register) in partial {
-            self.across(op.binary(), register)?;
+        for Partial { acc, op, registers } in partial {
+            let first = registers[0];
+            for register in &registers[1..] {
+                self.combine(op.binary(), first, *register)?;
+            }
+            self.across(op.binary(), first)?;
             let all = self.registers.accumulator(acc)?;
-            self.combine(op.binary(), all, register)?;
-            self.registers.give(register);
+            self.combine(op.binary(), all, first)?;
+            registers.into_iter().for_each(|register| self.registers.give(register));
         }
         Ok(())
     }
 
-    /// A partial result for each accumulator that a vector loop reduces into.
-    fn begin_partial(&mut self, body: &[Stmt]) -> Result<Vec<(Acc, ReduceOp, AsmRegisterZmm)>, Beyond> {
-        let mut partial: Vec<(Acc, ReduceOp, AsmRegisterZmm)> = Vec::new();
+    /// Partial results for each accumulator that a vector loop reduces into: as many as there are vectors in a round.
+    fn begin_partial(&mut self, body: &[Stmt], bounds: Bounds) -> Result<Vec<Partial>, Beyond> {
+        let mut reduced: Vec<(Acc, ReduceOp)> = Vec::new();
         for statement in body {
             let Stmt::Reduce { acc, op, .. } = statement else { continue };
-            match partial.iter().find(|(own, _, _)| own == acc) {
-                Some((_, own, _)) if own == op => {}
+            match reduced.iter().find(|(own, _)| own == acc) {
+                Some((_, own)) if own == op => {}
                 Some(_) => return Err(Beyond),
-                None => {
-                    let Constant::Float(identity) = op.identity(Scalar::F32) else { return Err(Beyond) };
-                    let register = self.registers.take()?;
-                    self.fill(register, identity as f32)?;
-                    partial.push((*acc, *op, register));
-                }
+                None => reduced.push((*acc, *op)),
             }
+        }
+        let short = matches!(bounds, Bounds::Known(extent) if extent < SHORTEST_ROUND);
+        let turns = if short || body.len() > LONGEST_IN_TURNS || reduced.len() > 2 { 1 } else { TURNS };
+        let mut partial = Vec::new();
+        for (acc, op) in reduced {
+            let Constant::Float(identity) = op.identity(Scalar::F32) else { return Err(Beyond) };
+            let registers =
+                (0..turns).map(|_| self.registers.take()).collect::<Result<Vec<AsmRegisterZmm>, Beyond>>()?;
+            registers.iter().try_for_each(|register| self.fill(*register, identity as f32))?;
+            partial.push(Partial { acc, op, registers });
         }
         Ok(partial)
     }

@@ -128,7 +128,7 @@ fn rows_with_numbers_of_their_own() {
 #[test]
 fn reductions_over_rows() {
     for (op, init) in [("max", "-inf"), ("min", "inf")] {
-        for n in [1, 16, 77] {
+        for n in [1, 16, 77, 128, 331] {
             plain(
                 &format!(
                     "kernel \"k\" (b0 \"x\": read f32[{all}], b1 \"y\": write f32[9], b2 \"z\": write f32[{all}]) {{
@@ -158,7 +158,7 @@ fn reductions_over_rows() {
 /// Sums of small whole numbers are exact in any order.
 #[test]
 fn sums_of_tests() {
-    for n in [1, 15, 16, 200] {
+    for n in [1, 15, 16, 200, 256] {
         plain(
             &format!(
                 "kernel \"k\" (b0 \"x\": read f32[{all}], b1 \"y\": write f32[4]) {{
@@ -212,6 +212,40 @@ fn numbers_outlive_calls() {
          }",
         4.0,
     );
+}
+
+/// A wide function of a number that all lanes share; a truth value from before it is there after it.
+#[test]
+fn functions_of_single_numbers() {
+    for function in ["exp", "log", "tanh", "erf", "sigmoid", "sin", "cos"] {
+        plain(
+            &format!(
+                "kernel \"k\" (b0 \"x\": read f32[320], b1 \"y\": write f32[320], b2 \"z\": write f32[8]) {{
+                   r0: f32 = const 0.5
+                   parallel i0 in 8 {{
+                     a0: f32 = -inf
+                     vector i1 in 40 {{
+                       r1: f32 = load b0[40*i0 + i1]
+                       reduce a0 max r1
+                     }}
+                     r2: f32 = read a0
+                     r3: bool = gt r2, r0
+                     r4: f32 = abs r2
+                     r5: f32 = add r4, r0
+                     r6: f32 = {function} r5
+                     r7: f32 = select r3, r6, r0
+                     store b2[i0] = r7
+                     vector i2 in 40 {{
+                       r8: f32 = load b0[40*i0 + i2]
+                       r9: f32 = mul r8, r6
+                       store b1[40*i0 + i2] = r9
+                     }}
+                   }}
+                 }}"
+            ),
+            4.0,
+        );
+    }
 }
 
 /// Elements of 16 bits: adjacent ones, one for all lanes, and one by itself.
