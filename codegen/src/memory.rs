@@ -313,6 +313,10 @@ impl<'k> Accesses<'k> {
                 }
                 Stmt::Let { .. } | Stmt::Load { .. } | Stmt::Store { .. } | Stmt::Update { .. } => {}
                 Stmt::Accumulator { .. } | Stmt::Reduce { .. } | Stmt::Set { .. } => {}
+                Stmt::Transpose { from, .. } => {
+                    // Reads across all that a store may have written.
+                    self.is_read_late |= from.0 as usize == self.read;
+                }
                 Stmt::Read { .. } | Stmt::Wide { .. } | Stmt::Fail { .. } => {}
             }
         }

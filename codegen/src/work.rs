@@ -143,6 +143,9 @@ impl Count<'_> {
                     self.statements(body, rounds);
                     self.statements(otherwise, rounds);
                 }
+                Stmt::Transpose { from, rows, columns, .. } => {
+                    self.touch(from.0 as usize, rounds.saturating_mul((rows * columns) as u64));
+                }
                 Stmt::Wide { count, .. } => self.add(Scalar::F32, *count as u64, rounds),
                 Stmt::Accumulator { .. } | Stmt::Set { .. } | Stmt::Read { .. } | Stmt::Fail { .. } => {}
             }

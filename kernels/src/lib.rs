@@ -15,6 +15,7 @@ mod simd;
 mod team;
 #[cfg(test)]
 mod testing;
+mod transpose;
 mod wide;
 
 pub use conv::{Conv, ConvForm, Packing};
@@ -22,4 +23,5 @@ pub use cpu::Tier;
 pub use element::Element;
 pub use gemm::{Epilogue, EpilogueFunction, Finish, Gemm, PackedOperand};
 pub use team::Team;
+pub use transpose::transpose_f32;
 pub use wide::{WideFunction, WidePointer, bf16_from_f32, f16_from_f32, f32_from_bf16, f32_from_f16};

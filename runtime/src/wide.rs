@@ -18,7 +18,9 @@ macro_rules! wide_functions {
 
         /// Every function of this module: its symbol and its address.
         pub(crate) fn symbols() -> Vec<(&'static str, *const u8)> {
-            vec![$(($symbol, $name as unsafe extern "C" fn(usize, *const f32, *mut f32) as *const u8)),*]
+            let mut all = vec![("gradc_transpose_f32", transpose_f32 as *const u8)];
+            $(all.push(($symbol, $name as unsafe extern "C" fn(usize, *const f32, *mut f32) as *const u8));)*
+            all
         }
     };
 }
@@ -31,4 +33,20 @@ wide_functions! {
     sigmoid = Sigmoid, "gradc_wide_sigmoid";
     sin = Sin, "gradc_wide_sin";
     cos = Cos, "gradc_wide_cos";
+}
+
+/// `to[columns r + c] = from[r + stride c]` for `r` in `0..rows` and `c` in `0..columns`.
+///
+/// # Safety
+/// Both must be valid for the elements named, which must not overlap.
+#[unsafe(export_name = "gradc_transpose_f32")]
+pub unsafe extern "C" fn transpose_f32(
+    from: *const f32,
+    stride: usize,
+    to: *mut f32,
+    rows: usize,
+    columns: usize,
+) {
+    // SAFETY: the caller's promise.
+    unsafe { gradc_kernels::transpose_f32(from, stride, to, rows, columns) }
 }

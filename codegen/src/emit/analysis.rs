@@ -87,6 +87,7 @@ fn repeats(body: &[Stmt], stored: &mut Vec<usize>) -> bool {
         Stmt::If { body, otherwise, .. } => repeats(body, stored) && repeats(otherwise, stored),
         Stmt::For { .. } | Stmt::Update { .. } | Stmt::Accumulator { .. } | Stmt::Reduce { .. } => false,
         Stmt::Set { .. } | Stmt::Read { .. } | Stmt::Wide { .. } | Stmt::Fail { .. } => false,
+        Stmt::Transpose { .. } => false,
     })
 }
 
@@ -168,7 +169,7 @@ impl Facts {
                 self.body(kernel, var, body, in_lanes || varies);
                 self.body(kernel, var, otherwise, in_lanes || varies);
             }
-            Stmt::Wide { .. } | Stmt::Fail { .. } => self.must_be_serial = true,
+            Stmt::Wide { .. } | Stmt::Transpose { .. } | Stmt::Fail { .. } => self.must_be_serial = true,
         }
     }
 }

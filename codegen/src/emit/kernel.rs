@@ -4,6 +4,7 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::I64;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value};
 
+use super::TRANSPOSE;
 use super::cells::Cell;
 use super::lanes::{Lanes, Shape};
 use super::memory::{Place, has_vector_access};
@@ -174,6 +175,14 @@ impl<'a, 'b, 'k> Emitter<'a, 'b, 'k> {
                 self.set(*reg, lanes);
             }
             Stmt::If { conditions, body, otherwise } => self.branch(conditions, body, otherwise),
+            Stmt::Transpose { from, index, stride, to, rows, columns } => {
+                let Place { base, offset } = self.place(*from, index, 0);
+                let from = self.ops.builder.ins().iadd_imm_s(base, i64::from(offset));
+                let to = self.buffers[to.0 as usize].expect("every buffer has an address");
+                let [stride, rows, columns] =
+                    [*stride, *rows, *columns].map(|size| self.ops.int(I64, size as i64));
+                self.ops.perform(TRANSPOSE, &[from, stride, to, rows, columns]);
+            }
             Stmt::Wide { function, buffer, count } => {
                 let address = self.buffers[buffer.0 as usize].expect("every buffer has an address");
                 let count = self.ops.int(I64, *count as i64);

@@ -61,6 +61,8 @@ pub use math::ULP_BOUNDS;
 
 use crate::loops::{Kernel, KernelError};
 
+/// What [`crate::loops::Stmt::Transpose`] runs.
+const TRANSPOSE: &str = "gradc_transpose_f32";
 /// Where functions of `avx512` begin: at cache lines.
 const WIDE_ALIGNMENT: u64 = 64;
 /// A thread is not worth its start for fewer kernels.
@@ -130,11 +132,10 @@ fn define_wide(module: &mut dyn Module, id: FuncId, code: &avx512::Code) -> Resu
         false => (Reloc::Abs8, 0),
     };
     let mut relocations = Vec::with_capacity(code.calls.len());
-    for (offset, function) in &code.calls {
+    for (offset, callee) in &code.calls {
         let mut signature = Signature::new(module.isa().default_call_conv());
-        signature.params = vec![AbiParam::new(I64); 3];
-        let symbol = format!("gradc_wide_{function}");
-        let callee = module.declare_function(&symbol, Linkage::Import, &signature)?;
+        signature.params = vec![AbiParam::new(I64); callee.arguments()];
+        let callee = module.declare_function(&callee.symbol(), Linkage::Import, &signature)?;
         let name = ModuleRelocTarget::user(0, callee.as_u32());
         relocations.push(ModuleReloc { kind, offset: *offset, name, addend });
     }

@@ -81,6 +81,6 @@ pub(super) fn can_fail(body: &[Stmt]) -> bool {
         Stmt::If { body, otherwise, .. } => can_fail(body) || can_fail(otherwise),
         Stmt::Let { .. } | Stmt::Load { .. } | Stmt::Store { .. } | Stmt::Update { .. } => false,
         Stmt::Accumulator { .. } | Stmt::Reduce { .. } | Stmt::Set { .. } | Stmt::Read { .. } => false,
-        Stmt::Wide { .. } => false,
+        Stmt::Wide { .. } | Stmt::Transpose { .. } => false,
     })
 }

@@ -197,6 +197,13 @@ impl Machine<'_> {
                 let holds = conditions.iter().all(|condition| self.holds(condition));
                 self.body(if holds { body } else { otherwise })?;
             }
+            Stmt::Transpose { from, index, stride, to, rows, columns } => {
+                for (row, column) in (0..*rows).flat_map(|row| (0..*columns).map(move |column| (row, column)))
+                {
+                    let value = self.load(*from, &index.clone().offset((row + stride * column) as i64))?;
+                    self.store(*to, &Index::constant((columns * row + column) as i64), value)?;
+                }
+            }
             Stmt::Wide { function, buffer, count } => {
                 for position in (0..*count as i64).map(Index::constant) {
                     let value = self.load(*buffer, &position)?;

@@ -241,6 +241,22 @@ pub enum Stmt {
         /// Number of elements.
         count: usize,
     },
+    /// `to[columns r + c] = from[index + r + stride c]` for `r` in `0..rows` and `c` in `0..columns`. Not in a vector
+    /// loop.
+    Transpose {
+        /// An `F32` buffer.
+        from: BufferId,
+        /// Where the first element is.
+        index: Index,
+        /// Elements from a column's to the next one's.
+        stride: usize,
+        /// An `F32` buffer of access [`Access::Local`].
+        to: BufferId,
+        /// Number of rows.
+        rows: usize,
+        /// Number of columns.
+        columns: usize,
+    },
     /// Ends the function with the status [`pack_status`]`(code, value)` if `condition` holds.
     Fail {
         /// A `Bool` register.

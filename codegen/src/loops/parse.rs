@@ -246,6 +246,19 @@ impl<'a> Parser<'a> {
         if self.accept("if") {
             return self.branch();
         }
+        if self.accept("transpose") {
+            let to = self.buffer()?;
+            self.expect("[")?;
+            let rows = self.take("a number of rows", |token| token.parse().ok())?;
+            self.expect(",")?;
+            let columns = self.take("a number of columns", |token| token.parse().ok())?;
+            self.expect("]")?;
+            self.expect("=")?;
+            let (from, index) = self.place()?;
+            self.expect("by")?;
+            let stride = self.take("a number of elements", |token| token.parse().ok())?;
+            return Ok(Stmt::Transpose { from, index, stride, to, rows, columns });
+        }
         if self.accept("wide") {
             let function = self.take("a function", super::UnaryOp::from_word)?;
             let buffer = self.buffer()?;

@@ -162,6 +162,9 @@ impl Kernel {
                 }
                 write!(out, "{:1$}}}", "", 2 * depth)?;
             }
+            Stmt::Transpose { from, index, stride, to, rows, columns } => {
+                write!(out, "transpose {to}[{rows}, {columns}] = {from}[{index}] by {stride}")?;
+            }
             Stmt::Wide { function, buffer, count } => write!(out, "wide {function} {buffer}[{count}]")?,
             Stmt::Fail { condition, code, value } => write!(out, "fail {code} if {condition}, {value}")?,
         }

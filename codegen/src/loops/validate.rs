@@ -139,6 +139,16 @@ impl Checker<'_> {
                 self.body(body)?;
                 self.body(otherwise)
             }
+            Stmt::Transpose { from, index, to, rows, columns, .. } => {
+                let scalar = self.place(*from, index, Access::Write)?;
+                let found = self.kernel.buffers.get(to.0 as usize).ok_or_else(|| format!("unknown {to}"))?;
+                let fits = found.access == Access::Local && found.scalar == Scalar::F32;
+                ensure(fits && scalar == Scalar::F32, || format!("{to} should be local and f32, as {from}"))?;
+                let elements = rows.checked_mul(*columns);
+                let enough = elements.is_some_and(|elements| elements <= found.elements);
+                ensure(enough, || format!("{to} has fewer than {rows} x {columns} elements"))?;
+                ensure(self.vector_depth.is_none(), || "transpose stands in a vector loop".into())
+            }
             Stmt::Wide { function, buffer, count } => {
                 ensure(UnaryOp::WIDE.contains(function), || format!("{function} has no wide form"))?;
                 let number = buffer.0 as usize;

@@ -176,6 +176,7 @@ impl Rule {
                 }
                 // Which row failed first would depend on the threads.
                 Stmt::Fail { .. } => return None,
+                Stmt::Transpose { .. } => return None,
                 Stmt::Let { .. } | Stmt::Accumulator { .. } | Stmt::Reduce { .. } => {}
                 Stmt::Set { .. } | Stmt::Read { .. } | Stmt::Wide { .. } => {}
             }

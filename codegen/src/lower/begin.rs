@@ -214,7 +214,7 @@ impl Sums {
                 }
                 Stmt::Let { .. } | Stmt::Load { .. } | Stmt::Store { .. } | Stmt::Update { .. } => {}
                 Stmt::Accumulator { .. } | Stmt::Reduce { .. } | Stmt::Set { .. } | Stmt::Read { .. } => {}
-                Stmt::Wide { .. } | Stmt::Fail { .. } => {}
+                Stmt::Wide { .. } | Stmt::Transpose { .. } | Stmt::Fail { .. } => {}
             }
         }
     }
@@ -239,6 +239,7 @@ impl Sums {
                 Stmt::Store { buffer, .. } | Stmt::Update { buffer, .. } | Stmt::Wide { buffer, .. } => {
                     moved(buffer)
                 }
+                Stmt::Transpose { from, to, .. } => [from, to].into_iter().for_each(moved),
                 Stmt::For { body, .. } => self.replace(body),
                 Stmt::If { body, otherwise, .. } => {
                     self.replace(body);

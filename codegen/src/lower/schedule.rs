@@ -117,7 +117,7 @@ fn best_inner_score(body: &[Stmt]) -> Option<i64> {
         Stmt::If { body, otherwise, .. } => best_inner_score(body).max(best_inner_score(otherwise)),
         Stmt::Let { .. } | Stmt::Load { .. } | Stmt::Store { .. } | Stmt::Update { .. } => None,
         Stmt::Accumulator { .. } | Stmt::Reduce { .. } | Stmt::Set { .. } => None,
-        Stmt::Read { .. } | Stmt::Wide { .. } | Stmt::Fail { .. } => None,
+        Stmt::Read { .. } | Stmt::Wide { .. } | Stmt::Transpose { .. } | Stmt::Fail { .. } => None,
     };
     body.iter().filter_map(inner).max()
 }
@@ -126,7 +126,8 @@ fn best_inner_score(body: &[Stmt]) -> Option<i64> {
 fn lanes_fit(body: &[Stmt]) -> bool {
     fn walk(body: &[Stmt], declared: &mut Vec<crate::loops::Acc>) -> bool {
         body.iter().all(|statement| match statement {
-            Stmt::Wide { .. } | Stmt::Fail { .. } | Stmt::Update { .. } => false,
+            Stmt::Wide { .. } | Stmt::Transpose { .. } => false,
+            Stmt::Fail { .. } | Stmt::Update { .. } => false,
             Stmt::Accumulator { acc, .. } => {
                 declared.push(*acc);
                 true
@@ -158,6 +159,7 @@ fn visit_indices(body: &mut [Stmt], visit: &mut dyn FnMut(&mut Index)) {
         match statement {
             Stmt::Let { op: ScalarOp::Index(index), .. } => visit(index),
             Stmt::Load { index, .. } | Stmt::Store { index, .. } | Stmt::Update { index, .. } => visit(index),
+            Stmt::Transpose { index, .. } => visit(index),
             Stmt::For { body, .. } => visit_indices(body, visit),
             Stmt::If { conditions, body, otherwise } => {
                 for condition in conditions {
@@ -178,7 +180,7 @@ fn visit_indices(body: &mut [Stmt], visit: &mut dyn FnMut(&mut Index)) {
 fn visit_accesses(body: &[Stmt], visit: &mut dyn FnMut(&Index, bool)) {
     for statement in body {
         match statement {
-            Stmt::Load { index, .. } => visit(index, true),
+            Stmt::Load { index, .. } | Stmt::Transpose { index, .. } => visit(index, true),
             Stmt::Store { index, .. } | Stmt::Update { index, .. } => visit(index, false),
             Stmt::For { body, .. } => visit_accesses(body, visit),
             Stmt::If { body, otherwise, .. } => {

@@ -64,7 +64,12 @@ impl Emitter<'_> {
     }
 
     /// The address of an element, but for a constant distance in bytes, which is returned.
-    fn address(&mut self, to: AsmRegister64, buffer: BufferId, index: &Index) -> Result<i32, Beyond> {
+    pub(super) fn address(
+        &mut self,
+        to: AsmRegister64,
+        buffer: BufferId,
+        index: &Index,
+    ) -> Result<i32, Beyond> {
         if !index.registers.is_empty() {
             return Err(Beyond);
         }

@@ -21,7 +21,8 @@ use cranelift_codegen::isa::{CallConv, TargetIsa};
 use iced_x86::{BlockEncoderOptions, FastFormatter, IcedError};
 use std::fmt::Write;
 
-use crate::loops::{Kernel, UnaryOp};
+use crate::loops::Kernel;
+pub(super) use calls::Callee;
 
 /// Lanes of a vector.
 const LANES: i32 = 16;
@@ -48,8 +49,8 @@ pub(super) fn suits(isa: &dyn TargetIsa) -> bool {
 pub(super) struct Code {
     /// The instructions.
     pub bytes: Vec<u8>,
-    /// Where the address of a wide function belongs, and which.
-    pub calls: Vec<(u32, UnaryOp)>,
+    /// Where the address of a function belongs, and of which.
+    pub calls: Vec<(u32, Callee)>,
 }
 
 /// How a function elsewhere is called.
@@ -66,7 +67,7 @@ pub(super) fn code(kernel: &Kernel, calls: Calls) -> Option<Code> {
     let (mut assembler, called) = walk::assemble(kernel, calls).ok()?;
     let options = BlockEncoderOptions::RETURN_NEW_INSTRUCTION_OFFSETS;
     let encoded = assembler.assemble_options(0, options).ok()?.inner;
-    let offset = |(at, distance, function): (usize, u32, UnaryOp)| {
+    let offset = |(at, distance, function): (usize, u32, Callee)| {
         encoded.new_instruction_offsets.get(at).map(|start| (start + distance, function))
     };
     let calls = called.into_iter().map(offset).collect::<Option<Vec<_>>>()?;

@@ -175,6 +175,7 @@ fn uses(statement: &Stmt, visit: &mut impl FnMut(Reg)) {
             body.iter().chain(otherwise).for_each(|inner| uses(inner, visit));
         }
         Stmt::Fail { condition, value, .. } => [*condition, *value].into_iter().for_each(visit),
+        Stmt::Transpose { index, .. } => of_index(index, visit),
         Stmt::Accumulator { .. } | Stmt::Read { .. } | Stmt::Wide { .. } => {}
     }
 }

@@ -292,15 +292,20 @@ impl Emitter<'_> {
                 let to = self.registers.define(*reg)?;
                 Ok(self.code.vmovaps(to, from)?)
             }
+            Stmt::Transpose { from, index, stride, to, rows, columns } if self.around.is_none() => {
+                let to = self.local[to.0 as usize].ok_or(Beyond)?;
+                self.transpose((*from, index), to, [*stride, *rows, *columns])
+            }
             Stmt::Wide { function, buffer, count } if self.around.is_none() => {
                 let start = self.local[buffer.0 as usize].ok_or(Beyond)?;
-                self.call(*function, start, *count)
+                self.wide(*function, start, *count)
             }
             Stmt::Read { .. }
             | Stmt::Update { .. }
             | Stmt::Set { .. }
             | Stmt::If { .. }
             | Stmt::Wide { .. }
+            | Stmt::Transpose { .. }
             | Stmt::Fail { .. } => Err(Beyond),
         }
     }

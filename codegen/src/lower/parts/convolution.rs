@@ -109,7 +109,7 @@ fn accesses(statements: &[Stmt], variables: &mut Vec<Var>, found: &mut [Option<i
                 let counts = variables.get(1).is_some_and(|row| index.coefficient(*row) != 0);
                 (!counts).then_some(())?;
             }
-            Stmt::If { .. } | Stmt::Fail { .. } => return None,
+            Stmt::If { .. } | Stmt::Transpose { .. } | Stmt::Fail { .. } => return None,
             Stmt::Let { .. } | Stmt::Accumulator { .. } | Stmt::Reduce { .. } => {}
             Stmt::Set { .. } | Stmt::Read { .. } | Stmt::Wide { .. } => {}
         }

@@ -65,7 +65,8 @@ fn row_length(kernel: &Kernel, body: &[Stmt]) -> Option<usize> {
 fn is_plain(statement: &Stmt) -> bool {
     match statement {
         Stmt::Let { .. } | Stmt::Load { .. } | Stmt::Store { .. } | Stmt::Reduce { .. } => true,
-        Stmt::For { .. } | Stmt::If { .. } | Stmt::Wide { .. } | Stmt::Fail { .. } => false,
+        Stmt::For { .. } | Stmt::If { .. } | Stmt::Wide { .. } | Stmt::Transpose { .. } => false,
+        Stmt::Fail { .. } => false,
         Stmt::Update { .. } | Stmt::Accumulator { .. } | Stmt::Set { .. } | Stmt::Read { .. } => false,
     }
 }
@@ -133,6 +134,7 @@ impl Jam<'_> {
             }
             Stmt::If { .. }
             | Stmt::Wide { .. }
+            | Stmt::Transpose { .. }
             | Stmt::Fail { .. }
             | Stmt::Update { .. }
             | Stmt::Set { .. } => {

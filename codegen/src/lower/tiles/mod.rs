@@ -10,6 +10,7 @@ mod jam;
 mod phases;
 #[cfg(test)]
 mod tests;
+mod transposed;
 
 use crate::loops::{
     Access, BufferId, CompareOp, Condition, Index, Kernel, LoopKind, Reg, Scalar, ScalarOp, Stmt, Var,
@@ -25,6 +26,7 @@ const SHORTEST: usize = 32;
 
 /// Cuts the vector loops of a kernel, and puts short rows side by side, where that pays.
 pub(super) fn tile(mut kernel: Kernel) -> Kernel {
+    transposed::stage(&mut kernel);
     let body = std::mem::take(&mut kernel.body);
     let mut tiler = Tiler { kernel, buffers: Vec::new() };
     let body = tiler.statements(body);

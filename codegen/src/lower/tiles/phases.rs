@@ -74,7 +74,8 @@ impl Phases {
                     stored.insert(buffer.0);
                 }
                 Stmt::Let { .. } | Stmt::Load { .. } | Stmt::Reduce { .. } => {}
-                Stmt::For { .. } | Stmt::If { .. } | Stmt::Fail { .. } | Stmt::Wide { .. } => return None,
+                Stmt::For { .. } | Stmt::If { .. } | Stmt::Fail { .. } => return None,
+                Stmt::Wide { .. } | Stmt::Transpose { .. } => return None,
                 Stmt::Update { .. } | Stmt::Accumulator { .. } | Stmt::Set { .. } | Stmt::Read { .. } => {
                     return None;
                 }
@@ -216,6 +217,7 @@ fn index_of(statement: &Stmt) -> Option<&Index> {
     match statement {
         Stmt::Let { op: ScalarOp::Index(index), .. } => Some(index),
         Stmt::Load { index, .. } | Stmt::Store { index, .. } | Stmt::Update { index, .. } => Some(index),
+        Stmt::Transpose { index, .. } => Some(index),
         _ => None,
     }
 }
@@ -233,7 +235,7 @@ pub(in crate::lower) fn operands(statement: &Stmt) -> Vec<Reg> {
         Stmt::Reduce { value, .. } | Stmt::Set { value, .. } => vec![*value],
         Stmt::If { conditions, .. } => conditions.iter().flat_map(of_condition).collect(),
         Stmt::Fail { condition, value, .. } => vec![*condition, *value],
-        Stmt::Load { .. } | Stmt::For { .. } | Stmt::Wide { .. } => Vec::new(),
+        Stmt::Load { .. } | Stmt::For { .. } | Stmt::Wide { .. } | Stmt::Transpose { .. } => Vec::new(),
         Stmt::Accumulator { .. } | Stmt::Read { .. } => Vec::new(),
     };
     all.extend(index_of(statement).into_iter().flat_map(of_index));
