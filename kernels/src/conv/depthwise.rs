@@ -1,6 +1,8 @@
 //! Convolutions in which every group has one input and one output channel: no matrix products, so the channels
 //! are computed one after the other, each while its image is in the cache.
 
+mod slide;
+
 use super::Conv;
 use super::shape::{Part, Shape};
 use super::source::Fill;
@@ -8,6 +10,7 @@ use crate::element::Shared;
 use crate::gemm::part_of;
 use crate::simd::{Kernel, Vector};
 use crate::{ConvForm, Element, Epilogue, Team, Tier};
+use slide::{Slide, Window};
 
 /// Multiplications worth a thread of their own.
 const CHUNK_WORK: usize = 100_000;
@@ -140,7 +143,9 @@ impl<T: Element> Depthwise<'_, T> {
             let part = |index: usize| &*self.at::<Part>(self.layout.parts).add(index);
             let slide = |part: &Part, result: *mut T| {
                 let window = self.window(part, plane);
-                T::dispatch(self.sliding_tier(), Slide { window, weights, result });
+                let grid = window.grid();
+                let tier = if window.has_long_columns(grid) { self.tier } else { self.sliding_tier() };
+                T::dispatch(tier, Slide { window, grid, weights, result });
             };
             let mut index = 0;
             while index < shape.parts {
@@ -237,184 +242,6 @@ impl<T: Element> Kernel<T> for Weave<'_, T> {
                     *to.add(2 * at + 1) = *second.add(at);
                 }
             }
-        }
-    }
-}
-
-/// Sliding windows over a laid-out channel.
-#[derive(Clone, Copy)]
-struct Window<T> {
-    plane: *const T,
-    strides: [usize; 2],
-    positions: [usize; 3],
-    taps: [usize; 3],
-    offsets: *const usize,
-    places: *const usize,
-}
-
-impl<T> Window<T> {
-    fn count(&self) -> usize {
-        self.taps.iter().product()
-    }
-
-    /// Whether the taps are three rows of three adjacent elements, in order or in reverse.
-    unsafe fn is_three_by_three(&self) -> Option<bool> {
-        if self.taps != [1, 3, 3] {
-            return None;
-        }
-        // SAFETY: there are nine taps.
-        let offset = |tap: usize| unsafe { *self.offsets.add(tap) };
-        let row = self.strides[1];
-        let grid = |flip: usize| {
-            let first = offset(flip);
-            (0..9).all(|tap: usize| {
-                let place = tap.abs_diff(flip);
-                offset(tap) == first + place / 3 * row + place % 3
-            })
-        };
-        if grid(0) {
-            Some(false)
-        } else if grid(8) {
-            Some(true)
-        } else {
-            None
-        }
-    }
-}
-
-/// The weighted sums of all windows.
-struct Slide<T> {
-    window: Window<T>,
-    weights: *const T,
-    result: *mut T,
-}
-
-impl<T: Element> Kernel<T> for Slide<T> {
-    #[inline(always)]
-    unsafe fn call<V: Vector<Item = T>>(self) {
-        let [n0, n1, n2] = self.window.positions;
-        // SAFETY: the caller's promise.
-        unsafe {
-            let three = self.window.is_three_by_three();
-            for zero in 0..n0 {
-                let mut row = 0;
-                while row < n1 {
-                    let base =
-                        self.window.plane.add(zero * self.window.strides[0] + row * self.window.strides[1]);
-                    let to = self.result.add((zero * n1 + row) * n2);
-                    let rows = (n1 - row).min(4);
-                    match (three, rows) {
-                        (Some(flip), 4) => self.rows3::<V, 4>(base, to, flip),
-                        (Some(flip), 3) => self.rows3::<V, 3>(base, to, flip),
-                        (Some(flip), 2) => self.rows3::<V, 2>(base, to, flip),
-                        (Some(flip), _) => self.rows3::<V, 1>(base, to, flip),
-                        (None, 4) => self.rows::<V, 4>(base, to),
-                        (None, 3) => self.rows::<V, 3>(base, to),
-                        (None, 2) => self.rows::<V, 2>(base, to),
-                        (None, _) => self.rows::<V, 1>(base, to),
-                    }
-                    row += rows;
-                }
-            }
-        }
-    }
-}
-
-impl<T: Element> Slide<T> {
-    /// `R` rows of the result for any taps.
-    #[inline(always)]
-    unsafe fn rows<V: Vector<Item = T>, const R: usize>(&self, from: *const T, to: *mut T) {
-        let (row, n2) = (self.window.strides[1], self.window.positions[2]);
-        // SAFETY: the caller's promise.
-        unsafe {
-            let mut at = 0;
-            while at + 2 * V::LANES <= n2 {
-                let mut sums = [[V::zero(); 2]; R];
-                for tap in 0..self.window.count() {
-                    let from = from.add(*self.window.offsets.add(tap) + at);
-                    let weight = V::splat(*self.weights.add(*self.window.places.add(tap)));
-                    for (i, sums) in sums.iter_mut().enumerate() {
-                        let from = from.add(i * row);
-                        sums[0] = weight.multiply_add(V::load(from), sums[0]);
-                        sums[1] = weight.multiply_add(V::load(from.add(V::LANES)), sums[1]);
-                    }
-                }
-                for (i, sums) in sums.into_iter().enumerate() {
-                    sums[0].store(to.add(i * n2 + at));
-                    sums[1].store(to.add(i * n2 + at + V::LANES));
-                }
-                at += 2 * V::LANES;
-            }
-            while at < n2 {
-                let count = (n2 - at).min(V::LANES);
-                let mask = V::mask(count);
-                let mut sums = [V::zero(); R];
-                for tap in 0..self.window.count() {
-                    let from = from.add(*self.window.offsets.add(tap) + at);
-                    let weight = V::splat(*self.weights.add(*self.window.places.add(tap)));
-                    for (i, sum) in sums.iter_mut().enumerate() {
-                        *sum = weight.multiply_add(V::load_masked(from.add(i * row), mask), *sum);
-                    }
-                }
-                for (i, sum) in sums.into_iter().enumerate() {
-                    sum.store_masked(to.add(i * n2 + at), mask);
-                }
-                at += count;
-            }
-        }
-    }
-
-    /// `R` rows of the result for three by three adjacent taps: every element is loaded once for all rows.
-    #[inline(always)]
-    unsafe fn rows3<V: Vector<Item = T>, const R: usize>(&self, from: *const T, to: *mut T, flip: bool) {
-        let n2 = self.window.positions[2];
-        // SAFETY: the caller's promise.
-        unsafe {
-            let first = if flip { 8 } else { 0usize };
-            let from = from.add(*self.window.offsets.add(first));
-            let weights: [V; 9] = std::array::from_fn(|tap| {
-                V::splat(*self.weights.add(*self.window.places.add(tap.abs_diff(first))))
-            });
-            let mut at = 0;
-            while at + V::LANES <= n2 {
-                let sums = self.three::<V, R>(from.add(at), &weights, |from| V::load(from));
-                for (i, sum) in sums.into_iter().enumerate() {
-                    sum.store(to.add(i * n2 + at));
-                }
-                at += V::LANES;
-            }
-            if at < n2 {
-                let mask = V::mask(n2 - at);
-                let sums = self.three::<V, R>(from.add(at), &weights, |from| V::load_masked(from, mask));
-                for (i, sum) in sums.into_iter().enumerate() {
-                    sum.store_masked(to.add(i * n2 + at), mask);
-                }
-            }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn three<V: Vector<Item = T>, const R: usize>(
-        &self,
-        from: *const T,
-        weights: &[V; 9],
-        load: impl Fn(*const T) -> V,
-    ) -> [V; R] {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let mut sums = [V::zero(); R];
-            for line in 0..R + 2 {
-                for shift in 0..3 {
-                    let elements = load(from.add(line * self.window.strides[1] + shift));
-                    for tap in 0..3 {
-                        if line >= tap && line - tap < R {
-                            sums[line - tap] =
-                                weights[3 * tap + shift].multiply_add(elements, sums[line - tap]);
-                        }
-                    }
-                }
-            }
-            sums
         }
     }
 }

@@ -313,3 +313,33 @@ fn other_kernels_are_left_alone() {
     );
     assert!(!is_plain(&text));
 }
+
+/// A block of an operand that is read across memory, with vectors that are in registers while it is transposed.
+#[test]
+fn transposed_blocks() {
+    for (rows, columns) in [(3, 5), (8, 16), (33, 41)] {
+        let (stride, all) = (rows + 2, rows * columns);
+        plain(
+            &format!(
+                "kernel \"k\" (b0 \"x\": read f32[{from}], b1 \"c\": read f32[3], b2 \"y\": write f32[{to}],
+                               b3: local f32[{all}]) {{
+                   parallel i0 in 3 {{
+                     r0: f32 = load b1[i0]
+                     transpose b3[{rows}, {columns}] = b0[{each}*i0 + 1] by {stride}
+                     for i1 in {rows} {{
+                       vector i2 in {columns} {{
+                         r1: f32 = load b3[{columns}*i1 + i2]
+                         r2: f32 = mul r1, r0
+                         store b2[{all}*i0 + {columns}*i1 + i2] = r2
+                       }}
+                     }}
+                   }}
+                 }}",
+                each = stride * columns,
+                from = 3 * stride * columns,
+                to = 3 * all,
+            ),
+            0.0,
+        );
+    }
+}

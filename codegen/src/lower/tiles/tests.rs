@@ -188,3 +188,88 @@ fn loops_that_stay_whole() {
         assert_eq!(tile(kernel.clone()), kernel);
     }
 }
+
+/// Loops whose lanes read across memory, of lengths that leave rows and columns over.
+#[test]
+fn reads_across_memory_are_transposed() {
+    let plain = |rows: usize, columns: usize| {
+        let all = 3 * rows * columns;
+        format!(
+            "kernel \"k\" (b0: read f32[{all}], b1: read f32[{all}], b2: write f32[{all}]) {{
+               r0: f32 = const 0.7
+               parallel i0 in 3 {{
+                 for i1 in {rows} {{
+                   for i2 in {columns} {{
+                     r1: f32 = load b0[{rows}*i2 + i1 + {each}*i0]
+                     r2: f32 = load b1[{columns}*i1 + i2 + {each}*i0]
+                     r3: f32 = load b1[{rows}*i2 + i1 + {each}*i0]
+                     r4: f32 = mul r1, r2
+                     r5: f32 = muladd r3, r0, r4
+                     store b2[{columns}*i1 + i2 + {each}*i0] = r5
+                   }}
+                 }}
+               }}
+             }}",
+            each = rows * columns
+        )
+    };
+    // The rows are the outermost loop, and it runs in parallel; a sum of all goes along.
+    let outermost = |rows: usize, columns: usize| {
+        let all = rows * 2 * columns;
+        format!(
+            "kernel \"k\" (b0: read f32[{all}], b1: write f32[{all}], b2: write f32[1]) {{
+               a0: f32 = 0.0
+               for i0 in {rows} {{
+                 for i1 in 2 {{
+                   vector i2 in {columns} {{
+                     r1: f32 = load b0[{both}*i2 + {rows}*i1 + i0]
+                     r2: f32 = exp r1
+                     store b1[{both_columns}*i0 + {columns}*i1 + i2] = r2
+                     r3: f32 = round r1
+                     reduce a0 sum r3
+                   }}
+                 }}
+               }}
+               r4: f32 = read a0
+               store b2[0] = r4
+             }}",
+            both = 2 * rows,
+            both_columns = 2 * columns
+        )
+    };
+    for (rows, columns) in [(4, 4), (5, 7), (64, 64), (70, 40), (130, 128), (9, 131), (64, 192), (100, 300)] {
+        for text in [plain(rows, columns), outermost(rows, columns)] {
+            let kernel = parse_kernel(&text).unwrap();
+            let tiled = tile(kernel.clone());
+            tiled.validate().unwrap();
+            assert!(tiled.to_string().contains("transpose"), "{tiled}");
+            assert_eq!(parse_kernel(&tiled.to_string()).unwrap().to_string(), tiled.to_string());
+            let (mut plain, mut cut) = (memory(&kernel, rows), memory(&kernel, rows));
+            interpret(&kernel, &mut plain).unwrap();
+            interpret(&tiled, &mut cut).unwrap();
+            assert_eq!(plain, cut, "{tiled}");
+            assert_ne!(cut, memory(&kernel, rows), "nothing was written");
+        }
+    }
+}
+
+/// What must stay as it is: places that depend on data, results across memory, and operands that are written.
+#[test]
+fn other_loops_are_not_transposed() {
+    for body in [
+        "r1: f32 = load b0[64*i1 + i0 + r0] store b1[64*i0 + i1] = r1",
+        "r1: f32 = load b0[64*i1 + i0] store b1[64*i1 + i0] = r1",
+        "r1: f32 = load b2[64*i1 + i0] store b2[64*i0 + i1] = r1",
+        "r1: f32 = load b0[64*i1 + 2*i0] store b1[64*i0 + i1] = r1",
+    ] {
+        let text = format!(
+            "kernel \"k\" (b0: read f32[8192], b1: write f32[8192], b2: readwrite f32[8192], b3: read i64[1]) {{
+               r0: i64 = load b3[0]
+               for i0 in 64 {{ for i1 in 64 {{ {body} }} }}
+             }}"
+        );
+        let kernel = parse_kernel(&text).unwrap();
+        kernel.validate().unwrap();
+        assert_eq!(tile(kernel.clone()).to_string(), kernel.to_string());
+    }
+}
