@@ -30,11 +30,15 @@ pub enum WideFunction {
     Sin,
     /// The cosine.
     Cos,
+    /// `log(1 + exp(x))`.
+    Softplus,
+    /// The arc tangent.
+    Atan,
 }
 
 impl WideFunction {
     /// All functions.
-    pub const ALL: [WideFunction; 7] = [
+    pub const ALL: [WideFunction; 9] = [
         WideFunction::Exp,
         WideFunction::Log,
         WideFunction::Tanh,
@@ -42,6 +46,8 @@ impl WideFunction {
         WideFunction::Sigmoid,
         WideFunction::Sin,
         WideFunction::Cos,
+        WideFunction::Softplus,
+        WideFunction::Atan,
     ];
 
     /// The function for the current tier.
@@ -66,6 +72,8 @@ impl WideFunction {
             WideFunction::Sigmoid => sigmoid::pointer(tier),
             WideFunction::Sin => sin::pointer(tier),
             WideFunction::Cos => cos::pointer(tier),
+            WideFunction::Softplus => softplus::pointer(tier),
+            WideFunction::Atan => atan::pointer(tier),
         }
     }
 }
@@ -173,6 +181,8 @@ tiers! {
     sigmoid: f32 => f32, |_, _| {};
     sin: f32 => f32, |from, to| large(from, to, f64::sin);
     cos: f32 => f32, |from, to| large(from, to, f64::cos);
+    softplus: f32 => f32, |_, _| {};
+    atan: f32 => f32, |_, _| {};
     unpack_f16: u16 => f32, |_, _| {};
     pack_f16: f32 => u16, |_, _| {};
     unpack_bf16: u16 => f32, |_, _| {};
@@ -335,6 +345,58 @@ mod of {
     pub fn sigmoid<const FMA: bool>(x: f32) -> f32 {
         let e = exp::<FMA>(-x.abs());
         (if x < 0.0 { e } else { 1.0 }) / (1.0 + e)
+    }
+
+    /// By `log(1 + e) = 2 atanh(e / (2 + e))`, which loses nothing where `e` is small.
+    #[inline(always)]
+    pub fn softplus<const FMA: bool>(x: f32) -> f32 {
+        let e = exp::<FMA>(-x.abs());
+        let below = 2.0 + e;
+        let s = e / below;
+        let p = polynomial::<FMA, 7>(
+            s * s,
+            [1.0 / 15.0, 1.0 / 13.0, 1.0 / 11.0, 1.0 / 9.0, 1.0 / 7.0, 1.0 / 5.0, 1.0 / 3.0],
+        );
+        // What rounding took from `s`; and `2 / (2 + e)` is `1 - s`.
+        let rest = if FMA { (-s).mul_add(below, e) - s * ((2.0 - below) + e) } else { 0.0 };
+        let log = 2.0 * s + mad::<FMA>(2.0 * s * (s * s), p, rest * (1.0 - s));
+        // A NaN is not greater, and comes in by the logarithm.
+        (if x > 0.0 { x } else { 0.0 }) + log
+    }
+
+    /// By the angle from 0, from 45 degrees or from 90 degrees; the polynomial is that of the Cephes library.
+    #[inline(always)]
+    pub fn atan<const FMA: bool>(x: f32) -> f32 {
+        use std::f32::consts::{FRAC_PI_2, FRAC_PI_4};
+        let t = x.abs();
+        let (steep, middle) = (t > 2.414_213_7, t > 0.414_213_57);
+        let opposite = if steep {
+            -1.0
+        } else if middle {
+            t - 1.0
+        } else {
+            t
+        };
+        let adjacent = if steep {
+            t
+        } else if middle {
+            t + 1.0
+        } else {
+            1.0
+        };
+        let start = if steep {
+            FRAC_PI_2
+        } else if middle {
+            FRAC_PI_4
+        } else {
+            0.0
+        };
+        let r = opposite / adjacent;
+        let z = r * r;
+        let p = polynomial::<FMA, 4>(z, [8.053_744_5e-2, -1.387_768_6e-1, 1.997_771e-1, -3.333_295e-1]);
+        // What the angle lacks in 24 bits.
+        let rest = start * (-2.185_569_4e-8 / FRAC_PI_4);
+        (start + (mad::<FMA>(p * z, r, rest) + r)).copysign(x)
     }
 
     #[inline(always)]

@@ -33,6 +33,8 @@ wide_functions! {
     sigmoid = Sigmoid, "gradc_wide_sigmoid";
     sin = Sin, "gradc_wide_sin";
     cos = Cos, "gradc_wide_cos";
+    softplus = Softplus, "gradc_wide_softplus";
+    atan = Atan, "gradc_wide_atan";
 }
 
 /// `to[columns r + c] = from[r + stride c]` for `r` in `0..rows` and `c` in `0..columns`.

@@ -79,6 +79,8 @@ impl UnaryOp {
         UnaryOp::Sigmoid,
         UnaryOp::Sin,
         UnaryOp::Cos,
+        UnaryOp::Softplus,
+        UnaryOp::Atan,
     ];
 }
 

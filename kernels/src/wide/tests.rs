@@ -36,6 +36,8 @@ fn exact(function: WideFunction, x: f64) -> f64 {
         }
         WideFunction::Sin => x.sin(),
         WideFunction::Cos => x.cos(),
+        WideFunction::Softplus => x.max(0.0) + (-x.abs()).exp().ln_1p(),
+        WideFunction::Atan => x.atan(),
     }
 }
 
