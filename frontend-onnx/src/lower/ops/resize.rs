@@ -197,7 +197,7 @@ fn apply<'b>(context: &Context<'_, 'b>, x: Expr<'b>, plan: Vec<(usize, Taps)>, o
     let factors: Option<Vec<(usize, usize)>> =
         plan.iter().map(|(axis, taps)| Some((*axis, taps.repeat(x.shape()[*axis])?))).collect();
     if let Some(factors) = factors {
-        return Ok(vec![repeat(x, &factors)]);
+        return Ok(vec![repeated(x, &factors).unwrap_or_else(|| repeat(x, &factors))]);
     }
     if let Some(magnified) = magnified(x, &plan) {
         return Ok(vec![magnified]);
@@ -237,17 +237,14 @@ fn repeat<'b>(x: Expr<'b>, factors: &[(usize, usize)]) -> Expr<'b> {
 /// Linear interpolation to an even number of times the lengths of images: a transposed convolution of each channel, whose
 /// outer elements are repeated once. It has kernels, which gathers and their gradient do not have.
 fn magnified<'b>(x: Expr<'b>, plan: &[(usize, Taps)]) -> Option<Expr<'b>> {
-    let (builder, shape) = (x.builder(), x.shape());
-    let axes = shape.rank().checked_sub(2).filter(|axes| (1..=3).contains(axes))?;
-    if !matches!(x.dtype(), DType::F32 | DType::F64) || shape.elements() == 0 {
-        return None;
-    }
-    let mut factors = vec![1; axes];
+    let shape = x.shape();
+    let mut factors = vec![1; image_axes(x)?];
     for (axis, taps) in plan {
         let factor = taps.magnification(shape[*axis]).filter(|factor| *factor <= MOST_MAGNIFIED)?;
         *factors.get_mut(axis.checked_sub(2)?)? = factor;
     }
     let (mut extended, mut weights, mut kernel, mut pad_low) = (x, vec![1.0], Vec::new(), Vec::new());
+    let builder = x.builder();
     for (axis, &factor) in factors.iter().enumerate() {
         if factor == 1 {
             kernel.push(1);
@@ -262,21 +259,51 @@ fn magnified<'b>(x: Expr<'b>, plan: &[(usize, Taps)]) -> Option<Expr<'b>> {
         kernel.push(2 * factor);
         pad_low.push((3 * factor / 2) as i64);
     }
-    let channels = shape[1];
+    let lengths = shape[2..].iter().zip(&factors).map(|(length, factor)| length * factor).collect();
+    Some(spread(extended, lengths, &factors, (&kernel, &weights, pad_low)))
+}
+
+/// How many axes the images of a tensor have, if these are such as convolutions take.
+fn image_axes(x: Expr<'_>) -> Option<usize> {
+    let axes = x.rank().checked_sub(2).filter(|axes| (1..=3).contains(axes))?;
+    (matches!(x.dtype(), DType::F32 | DType::F64) && x.shape().elements() > 0).then_some(axes)
+}
+
+/// Adds up what the elements of each channel become when each is spread over a kernel of weights.
+fn spread<'b>(
+    x: Expr<'b>,
+    lengths: Vec<usize>,
+    factors: &[usize],
+    (kernel, weights, pad_low): (&[usize], &[f64], Vec<i64>),
+) -> Expr<'b> {
+    let (builder, channels, axes) = (x.builder(), x.shape()[1], kernel.len());
     let op = ConvOp {
         form: ConvForm::Input,
-        input: shape[2..].iter().zip(&factors).map(|(length, factor)| length * factor).collect(),
-        output: extended.shape()[2..].to_vec(),
-        stride: factors,
+        input: lengths,
+        output: x.shape()[2..].to_vec(),
+        stride: factors.to_vec(),
         dilation: vec![1; axes],
         pad_low,
         groups: channels,
-        kernel: kernel.clone(),
+        kernel: kernel.to_vec(),
     };
-    let spread = Shape::new(&[&[channels, 1], &kernel[..]].concat());
-    let weights = builder.constant(Literal::new(Shape::new(&kernel), &weights)).cast(x.dtype());
-    let weights = weights.broadcast(&spread, &(2..2 + axes).collect::<Vec<_>>());
-    Some(builder.build(Op::Conv(op), &[extended.value(), weights.value()]))
+    let shape = Shape::new(&[&[channels, 1], kernel].concat());
+    let weights = builder.constant(Literal::new(Shape::new(kernel), weights)).cast(x.dtype());
+    let weights = weights.broadcast(&shape, &(2..2 + axes).collect::<Vec<_>>());
+    builder.build(Op::Conv(op), &[x.value(), weights.value()])
+}
+
+/// Images whose elements stand side by side a few times: each is spread over as many ones. Rows of so few elements are
+/// slow to write otherwise.
+fn repeated<'b>(x: Expr<'b>, repeats: &[(usize, usize)]) -> Option<Expr<'b>> {
+    let mut factors = vec![1; image_axes(x)?];
+    for (axis, factor) in repeats {
+        *factors.get_mut(axis.checked_sub(2)?)? = Some(*factor).filter(|factor| *factor <= MOST_MAGNIFIED)?;
+    }
+    factors.last().filter(|factor| **factor > 1)?;
+    let lengths = x.shape()[2..].iter().zip(&factors).map(|(length, factor)| length * factor).collect();
+    let ones = vec![1.0; factors.iter().product()];
+    Some(spread(x, lengths, &factors, (&factors, &ones, vec![0; factors.len()])))
 }
 
 /// One position of an axis, which stays.
