@@ -3,7 +3,7 @@
 use super::site::Site;
 use super::views::{long_axes, without_unit_axes};
 use super::{Rule, rule};
-use gradc_ir::{DType, Literal, Op, ReduceOp, UnaryOp, Value};
+use gradc_ir::{DType, Literal, Op, ReduceOp, UnaryOp, Value, WindowKind, WindowOp};
 
 pub(super) const RULES: &[Rule] = &[
     rule("reduce_of_unit_axes", reduce_of_unit_axes),
@@ -12,6 +12,7 @@ pub(super) const RULES: &[Rule] = &[
     rule("reduce_of_transpose", reduce_of_transpose),
     rule("reduce_of_reshape", reduce_of_reshape),
     rule("reduce_of_negation", reduce_of_negation),
+    rule("window_along_axes", window_along_axes),
 ];
 
 fn reduce<'s>(site: &'s Site) -> Option<(ReduceOp, &'s [usize])> {
@@ -120,4 +121,37 @@ fn reduce_of_negation(site: &Site) -> Option<Value> {
 
 fn is_small_float(dtype: DType) -> bool {
     matches!(dtype, DType::F16 | DType::BF16)
+}
+
+/// Where windows overlap on several axes, what they share along the last one is combined once: of five by five elements
+/// ten are looked at, not 25.
+fn window_along_axes(site: &Site) -> Option<Value> {
+    let Op::Window(all) = &site.op else { return None };
+    if !matches!(all.kind, WindowKind::Sum | WindowKind::Max) || is_small_float(site.dtype()) {
+        return None;
+    }
+    let last = all.window.iter().rposition(|&length| length > 1)?;
+    let (along, others): (usize, usize) = (all.window[last], all.window[..last].iter().product());
+    let lines: usize = all.stride[..last].iter().product();
+    if others * along < 2 * (others + along * lines) {
+        return None;
+    }
+    let part = |is_mine: &dyn Fn(usize) -> bool| {
+        let own = |values: &[usize]| {
+            (0..).zip(values).map(|(axis, &value)| if is_mine(axis) { value } else { 1 }).collect()
+        };
+        let pads = |values: &[i64]| {
+            (0..).zip(values).map(|(axis, &value)| if is_mine(axis) { value } else { 0 }).collect()
+        };
+        Op::Window(WindowOp {
+            kind: all.kind.clone(),
+            window: own(&all.window),
+            stride: own(&all.stride),
+            dilation: own(&all.dilation),
+            pad_low: pads(&all.pad_low),
+            pad_high: pads(&all.pad_high),
+        })
+    };
+    let first = site.builder.build(part(&|axis| axis == last), &[site.operands[0]]);
+    Some(site.builder.build(part(&|axis| axis != last), &[first.value()]).value())
 }
