@@ -21,6 +21,7 @@ pub(super) fn most_streams(body: &[Stmt]) -> usize {
             ..
         } => streams(*var, body).len(),
         Stmt::For { body, .. } => most_streams(body),
+        Stmt::If { body, otherwise, .. } => most_streams(body).max(most_streams(otherwise)),
         _ => 0,
     };
     body.iter().map(of).max().unwrap_or(0)

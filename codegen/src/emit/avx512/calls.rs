@@ -49,6 +49,7 @@ pub(super) fn has_single(kernel: &Kernel, body: &[Stmt]) -> bool {
         Stmt::Let { reg, op: ScalarOp::Unary(op), .. } => is_wide(kernel, *reg, *op),
         Stmt::For { kind: LoopKind::Vector | LoopKind::ParallelVector | LoopKind::TileVector, .. } => false,
         Stmt::For { body, .. } => has_single(kernel, body),
+        Stmt::If { body, otherwise, .. } => has_single(kernel, body) || has_single(kernel, otherwise),
         _ => false,
     })
 }

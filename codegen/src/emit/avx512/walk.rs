@@ -7,7 +7,8 @@ use super::calls::{Call, SPILLED_BYTES, has_single, is_wide};
 use super::registers::{PASSING, Registers, TAIL, last_uses, under};
 use super::{Beyond, Calls, LANES};
 use crate::loops::{
-    Acc, Access, BufferId, Constant, Index, Kernel, LoopKind, ReduceOp, Scalar, ScalarOp, Stmt, Var,
+    Acc, Access, BufferId, CompareOp, Condition, Constant, Index, Kernel, LoopKind, ReduceOp, Scalar,
+    ScalarOp, Stmt, Var,
 };
 
 /// Words on the stack before those of the loop variables: the table of buffers, and up to three ranges.
@@ -71,6 +72,7 @@ fn has_vectors(body: &[Stmt]) -> bool {
     body.iter().any(|statement| match statement {
         Stmt::For { kind: LoopKind::Vector | LoopKind::ParallelVector | LoopKind::TileVector, .. } => true,
         Stmt::For { body, .. } => has_vectors(body),
+        Stmt::If { body, otherwise, .. } => has_vectors(body) || has_vectors(otherwise),
         _ => false,
     })
 }
@@ -292,6 +294,9 @@ impl Emitter<'_> {
                 let to = self.registers.define(*reg)?;
                 Ok(self.code.vmovaps(to, from)?)
             }
+            Stmt::If { conditions, body, otherwise } if self.around.is_none() => {
+                self.branch(conditions, body, otherwise)
+            }
             Stmt::Transpose { from, index, stride, to, rows, columns } if self.around.is_none() => {
                 let to = self.local[to.0 as usize].ok_or(Beyond)?;
                 self.transpose((*from, index), to, [*stride, *rows, *columns])
@@ -303,9 +308,9 @@ impl Emitter<'_> {
             Stmt::Read { .. }
             | Stmt::Update { .. }
             | Stmt::Set { .. }
-            | Stmt::If { .. }
             | Stmt::Wide { .. }
             | Stmt::Transpose { .. }
+            | Stmt::If { .. }
             | Stmt::Fail { .. } => Err(Beyond),
         }
     }
@@ -319,6 +324,30 @@ impl Emitter<'_> {
         self.depth += 1;
         self.body(body)?;
         self.depth -= 1;
+        Ok(())
+    }
+
+    /// Two bodies, of which one runs: whether a loop's variable is below a number decides.
+    fn branch(&mut self, conditions: &[Condition], body: &[Stmt], otherwise: &[Stmt]) -> Result<(), Beyond> {
+        let [Condition::Affine { index, op: CompareOp::Lt, bound }] = conditions else { return Err(Beyond) };
+        let [(var, 1)] = index.terms[..] else { return Err(Beyond) };
+        if index.constant != 0 || !index.registers.is_empty() {
+            return Err(Beyond);
+        }
+        let (mut other, mut done) = (self.code.create_label(), self.code.create_label());
+        self.code.mov(rax, variable(var))?;
+        self.code.cmp(rax, i32::try_from(*bound).map_err(|_| Beyond)?)?;
+        self.code.jge(other)?;
+        let before = self.registers.clone();
+        self.body(body)?;
+        self.code.jmp(done)?;
+        self.code.set_label(&mut other)?;
+        self.code.zero_bytes()?;
+        self.registers = before.clone();
+        self.body(otherwise)?;
+        self.registers = before;
+        self.code.set_label(&mut done)?;
+        self.code.zero_bytes()?;
         Ok(())
     }
 

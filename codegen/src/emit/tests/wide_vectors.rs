@@ -343,3 +343,34 @@ fn transposed_blocks() {
         );
     }
 }
+
+/// Bodies of which one runs, the last one behind whole blocks.
+#[test]
+fn branches() {
+    plain(
+        "kernel \"k\" (b0 \"x\": read f32[100], b1 \"y\": write f32[100], b2 \"z\": write f32[4]) {
+           r0: f32 = const 0.5
+           parallel i0 in 4 {
+             a0: f32 = -inf
+             if i0 lt 3 {
+               vector i1 in 30 {
+                 r1: f32 = load b0[30*i0 + i1]
+                 r2: f32 = mul r1, r0
+                 reduce a0 max r2
+                 store b1[30*i0 + i1] = r2
+               }
+             } else {
+               vector i2 in 10 {
+                 r3: f32 = load b0[i2 + 90]
+                 reduce a0 max r3
+                 store b1[i2 + 90] = r3
+               }
+             }
+             r4: f32 = read a0
+             r5: f32 = add r4, r0
+             store b2[i0] = r5
+           }
+         }",
+        0.0,
+    );
+}

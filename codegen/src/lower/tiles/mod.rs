@@ -6,6 +6,7 @@
 //! on with the results. What a later phase needs of an earlier one is computed anew where that is cheap, and waits in
 //! a local buffer else. Stores and reductions stand in the last phase, in their order.
 
+mod columns;
 mod jam;
 mod phases;
 #[cfg(test)]
@@ -47,6 +48,9 @@ impl Tiler {
     }
 
     fn statement(&mut self, statement: Stmt) -> Vec<Stmt> {
+        if let Some(Stmt::For { var, extent, kind, body }) = columns::blocks(&mut self.kernel, &statement) {
+            return vec![Stmt::For { var, extent, kind, body: self.statements(body) }];
+        }
         match statement {
             Stmt::For { var, extent, kind, body } => {
                 let vector = matches!(kind, LoopKind::Vector | LoopKind::ParallelVector);

@@ -273,3 +273,75 @@ fn other_loops_are_not_transposed() {
         assert_eq!(tile(kernel.clone()).to_string(), kernel.to_string());
     }
 }
+
+/// Softmax along an outer axis: two reductions, each of which later statements need.
+#[test]
+fn columns_are_reduced_by_rows() {
+    for (kind, far) in [("vector", 4096), ("parallelvector", 4096)] {
+        for extent in [64, 200, 256, 300, 512, 777] {
+            let text = format!(
+                "kernel \"k\" (b0: read f32[24576], b1: read f32[4096], b2: write f32[24576], b3: write f32[4096]) {{
+                   r0: f32 = const 0.5
+                   {kind} i0 in {extent} {{
+                     a0: f32 = -inf
+                     a1: f32 = 0.0
+                     r1: f32 = load b1[i0]
+                     r2: f32 = mul r1, r0
+                     for i1 in 6 {{
+                       r3: f32 = load b0[{far}*i1 + i0]
+                       r4: f32 = mul r3, r2
+                       reduce a0 max r4
+                     }}
+                     r5: f32 = read a0
+                     for i2 in 6 {{
+                       r6: f32 = load b0[{far}*i2 + i0]
+                       r7: f32 = sub r6, r5
+                       r8: f32 = exp r7
+                       reduce a1 sum r8
+                       store b2[{far}*i2 + i0] = r8
+                     }}
+                     r9: f32 = read a1
+                     r10: f32 = div r9, r2
+                     store b3[i0] = r10
+                   }}
+                 }}"
+            );
+            let kernel = parse_kernel(&text).unwrap();
+            let tiled = tile(kernel.clone());
+            tiled.validate().unwrap();
+            assert!(tiled.to_string().contains("wide exp"), "{tiled}");
+            let (mut plain, mut cut) = (memory(&kernel, extent), memory(&kernel, extent));
+            interpret(&kernel, &mut plain).unwrap();
+            interpret(&tiled, &mut cut).unwrap();
+            assert_eq!(plain, cut, "{tiled}");
+            assert_ne!(cut, memory(&kernel, extent), "nothing was written");
+        }
+    }
+}
+
+/// Columns that are read while they are still reduced, few of them, and near rows without functions stay.
+#[test]
+fn other_columns_stay() {
+    let text = |extent: usize, stride: usize, between: &str| {
+        format!(
+            "kernel \"k\" (b0: read f32[24576], b1: write f32[4096]) {{
+               vector i0 in {extent} {{
+                 a0: f32 = 0.0
+                 for i1 in 6 {{ r0: f32 = load b0[{stride}*i1 + i0] reduce a0 sum r0 }}
+                 r1: f32 = read a0
+                 for i2 in 6 {{ r2: f32 = load b0[{stride}*i2 + i0] r3: f32 = mul r2, r1 {between} }}
+                 store b1[i0] = r1
+               }}
+             }}"
+        )
+    };
+    let is_cut = |text: String| {
+        let kernel = parse_kernel(&text).unwrap();
+        kernel.validate().unwrap();
+        tile(kernel.clone()) != kernel
+    };
+    assert!(is_cut(text(64, 4096, "")));
+    assert!(!is_cut(text(63, 4096, "")));
+    assert!(!is_cut(text(64, 100, "")));
+    assert!(!is_cut(text(64, 4096, "reduce a0 sum r3")));
+}
