@@ -147,33 +147,47 @@ fn what_does_not_go_together_is_refused() {
     assert!(session.hessian_product::<f32>("x").is_err());
 }
 
-/// Images whose channels come first are magnified by convolutions, those whose channels come last by gathers.
+/// Images whose channels come first are magnified by convolutions, those whose channels come last by gathers, or by
+/// repeating what is adjacent.
 #[test]
 fn images_are_magnified_the_same_wherever_their_channels_are() {
-    for (scale, lengths) in [([2.0, 2.0], [3, 5]), ([4.0, 2.0], [2, 1]), ([2.0, 4.0], [1, 4])] {
+    let linear = [text("mode", "linear"), text("coordinate_transformation_mode", "half_pixel")];
+    let nearest = [
+        text("mode", "nearest"),
+        text("coordinate_transformation_mode", "asymmetric"),
+        text("nearest_mode", "floor"),
+    ];
+    let cases = [
+        (&linear[..], [2.0, 2.0], [3, 5]),
+        (&linear, [4.0, 2.0], [2, 1]),
+        (&linear, [2.0, 4.0], [1, 4]),
+        (&nearest, [2.0, 2.0], [3, 5]),
+        (&nearest, [1.0, 3.0], [2, 4]),
+        (&nearest, [4.0, 2.0], [1, 6]),
+    ];
+    for (mode, scale, lengths) in cases {
         let [height, width] = lengths;
         let dims = format!("2,3,{height},{width}");
         let result = [2, 3, (height as f32 * scale[0]) as i64, (width as f32 * scale[1]) as i64];
         let count = result.iter().product::<i64>() as usize;
-        let linear = [text("mode", "linear"), text("coordinate_transformation_mode", "half_pixel")];
         let answer = |channels_last: bool| {
             let start = Onnx::new().input("x", &dims).weight("w", &result, &noise(count, 3));
             let resized = if channels_last {
                 start
                     .weight("s", &[4], &[1.0, scale[0], scale[1], 1.0])
                     .node_with("Transpose", "x", "t", &[ints("perm", &[0, 2, 3, 1])])
-                    .node_with("Resize", "t _ s", "r", &linear)
+                    .node_with("Resize", "t _ s", "r", mode)
                     .node_with("Transpose", "r", "y", &[ints("perm", &[0, 3, 1, 2])])
             } else {
                 start
                     .weight("s", &[4], &[1.0, 1.0, scale[0], scale[1]])
-                    .node_with("Resize", "x _ s", "y", &linear)
+                    .node_with("Resize", "x _ s", "y", mode)
             };
             let model = resized.node("Mul", "y w", "m").output("m", "2,3,H,W").model();
             let compile = Compile::new(&model).dtype(DType::F64).target(Target::norm("m"));
             let compiled = compile.wrt(Wrt::names(["x"])).build().unwrap();
             let convolves = compiled.emit(Emit::Plan).unwrap().contains("conv ");
-            assert_eq!(convolves, !channels_last, "{scale:?}");
+            assert_eq!(convolves, !channels_last, "{mode:?} {scale:?}");
             let mut session = session(&compiled, &point(6 * height * width));
             session.run_grad().unwrap();
             let gradient = session.grad::<f64>("x").unwrap().as_slice().to_vec();

@@ -71,7 +71,7 @@ fn empty_tensors_beside_long_axes_cost_nothing() {
     assert_eq!(one(Op::Transpose { permutation: vec![1, 0] }, x).shape()[..], [0, long]);
     assert_eq!(one(Op::Reverse { axes: vec![0] }, x).ty(), empty.ty());
     assert_eq!(one(Op::Softmax { axis: 1 }, x).ty(), empty.ty());
-    assert_eq!(one(Op::ArgSort { axis: 0, descending: false }, x).shape()[..], [long, 0]);
+    assert_eq!(one(Op::ArgSort { axis: 0, count: long, descending: false }, x).shape()[..], [long, 0]);
     assert_eq!(one(Op::Reduce { op: ReduceOp::Sum, axes: vec![0] }, x).shape()[..], [0]);
     assert_eq!(one(Op::ArgReduce { op: ArgOp::Max, axis: 0, last: false }, x).shape()[..], [0]);
     assert_eq!(one(Op::Concat { axis: 1 }, &[empty.clone(), empty.clone()]).ty(), empty.ty());

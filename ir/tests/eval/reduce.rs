@@ -91,12 +91,20 @@ fn running_reductions() {
 #[test]
 fn sorting() {
     let x = f64s(&[6], &[2.0, NAN, 1.0, INF, 1.0, NAN]);
-    let sort = |descending| integers(Op::ArgSort { axis: 0, descending }, std::slice::from_ref(&x));
-    assert_eq!(sort(false), [2, 4, 0, 3, 1, 5]);
-    assert_eq!(sort(true), [1, 5, 3, 0, 2, 4]);
+    let sort =
+        |count, descending| integers(Op::ArgSort { axis: 0, count, descending }, std::slice::from_ref(&x));
+    assert_eq!(sort(6, false), [2, 4, 0, 3, 1, 5]);
+    assert_eq!(sort(6, true), [1, 5, 3, 0, 2, 4]);
+    assert_eq!(sort(2, true), [1, 5]);
+    let cube = f64s(&[2, 3, 2], &[3.0, 1.0, 2.0, 4.0, 0.0, 6.0, 9.0, 8.0, 7.0, 5.0, 8.0, 5.0]);
+    let first = Op::ArgSort { axis: 1, count: 2, descending: false };
+    assert_eq!(integers(first, &[cube]), [2, 0, 1, 1, 1, 1, 2, 2]);
     let columns = f64s(&[2, 2], &[3.0, 1.0, 2.0, 4.0]);
-    assert_eq!(integers(Op::ArgSort { axis: 0, descending: false }, &[columns]), [1, 0, 0, 1]);
-    assert_eq!(integers(Op::ArgSort { axis: 0, descending: false }, &[f64s(&[2], &[0.0, -0.0])]), [0, 1]);
+    assert_eq!(integers(Op::ArgSort { axis: 0, count: 2, descending: false }, &[columns]), [1, 0, 0, 1]);
+    assert_eq!(
+        integers(Op::ArgSort { axis: 0, count: 2, descending: false }, &[f64s(&[2], &[0.0, -0.0])]),
+        [0, 1]
+    );
 }
 
 #[test]

@@ -77,7 +77,7 @@ fn fits(kernel: &Kernel, body: &[Stmt]) -> bool {
         Stmt::Store { index, .. } => index.registers.is_empty(),
         _ => false,
     };
-    let (mut declared, mut read) = (BTreeSet::new(), BTreeSet::new());
+    let (mut declared, mut read, mut is_stored) = (BTreeSet::new(), BTreeSet::new(), false);
     body.iter().all(|statement| match statement {
         Stmt::Accumulator { acc, .. } => {
             declared.insert(*acc) && kernel.accumulators[acc.0 as usize] == Scalar::F32
@@ -86,11 +86,16 @@ fn fits(kernel: &Kernel, body: &[Stmt]) -> bool {
             read.insert(*acc);
             declared.contains(acc)
         }
+        // A result may stand in the memory of an operand, which is loaded anew for each loop.
+        Stmt::For { .. } if is_stored => false,
         Stmt::For { kind: LoopKind::Serial, body, .. } => body.iter().all(|inner| match inner {
             Stmt::Reduce { acc, .. } => declared.contains(acc) && !read.contains(acc),
             other => is_plain(other),
         }),
-        other => is_plain(other),
+        other => {
+            is_stored |= matches!(other, Stmt::Store { .. });
+            is_plain(other)
+        }
     })
 }
 

@@ -319,16 +319,18 @@ fn columns_are_reduced_by_rows() {
     }
 }
 
-/// Columns that are read while they are still reduced, few of them, and near rows without functions stay.
+/// Columns that are read while they are still reduced, or written while they are still needed, few of them, and near rows
+/// without functions stay.
 #[test]
 fn other_columns_stay() {
-    let text = |extent: usize, stride: usize, between: &str| {
+    let text = |extent: usize, stride: usize, between: &str, before: &str| {
         format!(
             "kernel \"k\" (b0: read f32[24576], b1: write f32[4096]) {{
                vector i0 in {extent} {{
                  a0: f32 = 0.0
                  for i1 in 6 {{ r0: f32 = load b0[{stride}*i1 + i0] reduce a0 sum r0 }}
                  r1: f32 = read a0
+                 {before}
                  for i2 in 6 {{ r2: f32 = load b0[{stride}*i2 + i0] r3: f32 = mul r2, r1 {between} }}
                  store b1[i0] = r1
                }}
@@ -340,8 +342,9 @@ fn other_columns_stay() {
         kernel.validate().unwrap();
         tile(kernel.clone()) != kernel
     };
-    assert!(is_cut(text(64, 4096, "")));
-    assert!(!is_cut(text(63, 4096, "")));
-    assert!(!is_cut(text(64, 100, "")));
-    assert!(!is_cut(text(64, 4096, "reduce a0 sum r3")));
+    assert!(is_cut(text(64, 4096, "", "")));
+    assert!(!is_cut(text(63, 4096, "", "")));
+    assert!(!is_cut(text(64, 100, "", "")));
+    assert!(!is_cut(text(64, 4096, "reduce a0 sum r3", "")));
+    assert!(!is_cut(text(64, 4096, "", "store b1[i0] = r1")));
 }

@@ -106,7 +106,8 @@ impl Nest {
     fn blocks(self, kernel: &mut Kernel) -> Stmt {
         let columns = self.columns.extent;
         let width = if columns <= ONE_BLOCK { columns } else { COLUMNS };
-        let height = self.rows.extent.min(ROWS);
+        // As large as other blocks.
+        let height = self.rows.extent.min(ROWS * COLUMNS / width.max(COLUMNS));
         let mut staged: Vec<Staged> = Vec::new();
         for statement in &self.body {
             let Some((from, index, stride)) = across(kernel, statement, self.rows.var, self.columns.var)
