@@ -115,7 +115,7 @@ graph @attributes(%x: f32[2,4,9,9], %w: f32[6,2,3,3], %i: i64[5]) {
   %14: f32[2,5,9,9] = gather %x, %i axis=1
   %15: f32[2,4,9,9] = scatter_add %x, %i, %14 axis=1
   %16: f32[2,4,9,9] = cumulative_sum %15 axis=3 exclusive=true
-  %17: i64[2,4,9,9] = arg_sort %16 axis=3 descending=true
+  %17: i64[2,4,9,9] = arg_sort %16 axis=3 count=9 descending=true
   %18: f32[2,9,4,9] = transpose %9 permutation=[0,3,1,2]
   %19: f32[4,2] = iota axis=0
   %20: i64[2] = arg_max %19 axis=0 last=true

@@ -194,7 +194,8 @@ fn products_do_the_work_on_their_results() {
         groups += graph.iter().filter(|(_, node)| holds_product(node)).count();
         let program = lower(&graph, 2).unwrap_or_else(|error| panic!("seed {seed}: {error}\n{graph}"));
         let has_epilogue = |step: &&Step| match step {
-            Step::Gemm { epilogue, .. } | Step::Conv { epilogue, .. } => epilogue.is_some(),
+            Step::Gemm { epilogue, bias, .. } => epilogue.is_some() || bias.is_some(),
+            Step::Conv { epilogue, .. } => epilogue.is_some(),
             _ => false,
         };
         epilogues += program.steps.iter().filter(has_epilogue).count();
