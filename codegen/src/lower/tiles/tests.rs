@@ -348,3 +348,13 @@ fn other_columns_stay() {
     assert!(!is_cut(text(64, 4096, "reduce a0 sum r3", "")));
     assert!(!is_cut(text(64, 4096, "", "store b1[i0] = r1")));
 }
+
+/// An image of few channels that come first afterwards: threads share its pixels, not its channels.
+#[test]
+fn threads_share_the_loop_over_more_blocks() {
+    let text = "kernel \"k\" (b0: read f32[64000], b1: write f32[64000]) {
+                  parallel i0 in 64 { for i1 in 1000 { r0: f32 = load b0[64*i1 + i0] store b1[1000*i0 + i1] = r0 } }
+                }";
+    let tiled = tile(parse_kernel(text).unwrap());
+    assert_eq!(tiled.parallel_extent(), Some(1000usize.div_ceil(64)), "{tiled}");
+}

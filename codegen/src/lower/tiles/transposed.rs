@@ -119,22 +119,19 @@ impl Nest {
                 staged.push(Staged { from, index, stride, to });
             }
         }
-        // The result is written along its lines, so columns are the inner one of the loops over blocks.
-        let row_block = kernel.variable();
-        let start = Index::default().plus(row_block, height as i64);
-        let whole = self.row_of_blocks(kernel, &staged, (&start, height), width);
-        let (count, rest) = (self.rows.extent / height, self.rows.extent % height);
-        let last = Index::constant((count * height) as i64);
-        let rest = (rest > 0).then(|| self.row_of_blocks(kernel, &staged, (&last, rest), width));
-        let is_whole =
-            Condition::Affine { index: Index::var(row_block), op: CompareOp::Lt, bound: count as i64 };
-        let body = match &rest {
-            Some(rest) => vec![Stmt::If { conditions: vec![is_whole], body: whole, otherwise: rest.clone() }],
-            None => whole,
-        };
-        let extent = count + usize::from(rest.is_some());
-        let serial = Stmt::For { var: row_block, extent, kind: LoopKind::Serial, body };
-        let nest = self.outer.iter().rev().fold(serial, |inner, own| Stmt::For {
+        // Threads share the outermost loop, so the one of more blocks is outside.
+        let (rows, columns) = ((self.rows.extent, height), (self.columns.extent, width));
+        let by_rows = rows.0.div_ceil(height) >= columns.0.div_ceil(width);
+        let (outside, inside) = if by_rows { (rows, columns) } else { (columns, rows) };
+        let blocks = divided(kernel, outside, &mut |kernel, outer, outer_count| {
+            let inner = divided(kernel, inside, &mut |kernel, inner, inner_count| {
+                let (outer, inner) = ((outer, outer_count), (inner, inner_count));
+                let (rows, columns) = if by_rows { (outer, inner) } else { (inner, outer) };
+                self.block(kernel, &staged, rows, columns)
+            });
+            vec![inner]
+        });
+        let nest = self.outer.iter().rev().fold(blocks, |inner, own| Stmt::For {
             var: own.var,
             extent: own.extent,
             kind: LoopKind::Serial,
@@ -144,26 +141,6 @@ impl Nest {
             Stmt::For { var, extent, body, .. } => Stmt::For { var, extent, kind: self.kind, body },
             other => other,
         }
-    }
-
-    /// All blocks of some rows.
-    fn row_of_blocks(
-        &self,
-        kernel: &mut Kernel,
-        staged: &[Staged],
-        rows: (&Index, usize),
-        width: usize,
-    ) -> Vec<Stmt> {
-        let (count, rest) = (self.columns.extent / width, self.columns.extent % width);
-        let block = kernel.variable();
-        let start = Index::default().plus(block, width as i64);
-        let body = self.block(kernel, staged, rows, (&start, width));
-        let mut all = vec![Stmt::For { var: block, extent: count, kind: LoopKind::Serial, body }];
-        if rest > 0 {
-            let last = Index::constant((count * width) as i64);
-            all.extend(self.block(kernel, staged, rows, (&last, rest)));
-        }
-        all
     }
 
     /// A block: where its rows and columns start, and how many they are.
@@ -240,6 +217,27 @@ fn fits_lanes(statement: &Stmt, columns: Var) -> bool {
         Stmt::Store { index, .. } => index.registers.is_empty() && index.coefficient(columns) == 1,
         _ => false,
     }
+}
+
+/// A loop over blocks of `size` of `extent` iterations, of which the last one may be shorter: what `block` makes of where
+/// one starts, and how long it is.
+fn divided(
+    kernel: &mut Kernel,
+    (extent, size): (usize, usize),
+    block: &mut dyn FnMut(&mut Kernel, &Index, usize) -> Vec<Stmt>,
+) -> Stmt {
+    let number = kernel.variable();
+    let (count, rest) = (extent / size, extent % size);
+    let whole = block(kernel, &Index::default().plus(number, size as i64), size);
+    let body = if rest > 0 {
+        let otherwise = block(kernel, &Index::constant((count * size) as i64), rest);
+        let condition =
+            Condition::Affine { index: Index::var(number), op: CompareOp::Lt, bound: count as i64 };
+        vec![Stmt::If { conditions: vec![condition], body: whole, otherwise }]
+    } else {
+        whole
+    };
+    Stmt::For { var: number, extent: count + usize::from(rest > 0), kind: LoopKind::Serial, body }
 }
 
 /// A load of an operand that is adjacent along `rows`, but not along `columns`: the buffer, the place, and the distance
