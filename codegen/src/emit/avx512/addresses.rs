@@ -113,9 +113,9 @@ impl Emitter<'_> {
             let place = rdx + distance;
             return Ok((if scalar.bytes() == 2 { word_ptr(place) } else { dword_ptr(place) }, false));
         };
-        let turn = around.turn as i32 * LANES * scalar.bytes() as i32 * index.coefficient(around.var) as i32;
+        let turn = if index.coefficient(around.var) == 0 { 0 } else { around.turn as i32 };
         let (pointer, distance) = self.pointer(buffer, index).ok_or(Beyond)?;
-        let distance = distance + turn;
+        let distance = distance.checked_add(turn * LANES * scalar.bytes() as i32).ok_or(Beyond)?;
         match (index.coefficient(around.var), scalar) {
             (1, Scalar::F32) => Ok((zmmword_ptr(pointer + rax * 4 + distance), true)),
             (1, Scalar::F16 | Scalar::BF16) => Ok((ymmword_ptr(pointer + rax * 2 + distance), true)),

@@ -1,14 +1,15 @@
 //! Loop kernels of `f32` in vectors of 512 bits, four times as wide as Cranelift's.
 //!
 //! What is written here are whole kernels of a plain kind: loops around vector loops that hold loads and stores of
-//! adjacent (or of one and the same) elements, arithmetic, comparisons, selections and reductions of `f32` (in memory also 16-bit floats), and truth
-//! values, and between these, calls of wide functions. [`code`] refuses all others, which Cranelift then compiles; so nothing depends on a kernel being of this
-//! kind, but its speed.
+//! adjacent (or of one and the same) elements, arithmetic, comparisons, selections and reductions of `f32` (in memory
+//! also 16-bit floats), and truth values; and between these, branches, transposed blocks, and calls of wide functions,
+//! of single numbers too. [`code`] refuses all others, which Cranelift then compiles; so nothing depends on a kernel
+//! being of this kind, but its speed.
 //!
-//! Results are those of Cranelift's code bit for bit, but for reductions over a vector loop, which keep sixteen partial
-//! results. A number that all lanes share stands in all lanes of a register. The last iterations of a vector loop run
-//! under a mask. Nothing is kept in registers across loops but numbers: addresses are computed anew where a vector loop
-//! begins.
+//! Results are those of Cranelift's code bit for bit, but for functions of single numbers, which are the wide ones, and
+//! for reductions over a vector loop, which keep sixteen partial results for each of up to four vectors. A number that
+//! all lanes share stands in all lanes of a register. The last iterations of a vector loop run under a mask. Nothing is
+//! kept in registers across loops but numbers: addresses are computed anew where a vector loop begins.
 
 mod addresses;
 mod arithmetic;

@@ -11,10 +11,9 @@
 //! for each block { vector j { a[j] = 0 }; for i in M { vector j { a[j] += f(x[N i + j]) } }; vector j { y[j] = a[j] } }
 //! ```
 
-use super::{operands, rename, substitute};
+use super::{define, divided, moved, operands, rename, substitute};
 use crate::loops::{
-    Acc, Access, BufferId, CompareOp, Condition, Constant, Index, Kernel, LoopKind, Reg, Scalar, ScalarOp,
-    Stmt, UnaryOp, Var,
+    Acc, Access, BufferId, Constant, Index, Kernel, LoopKind, Reg, Scalar, ScalarOp, Stmt, UnaryOp, Var,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,20 +50,11 @@ pub(super) fn blocks(kernel: &mut Kernel, statement: &Stmt) -> Option<Stmt> {
             columns.accumulators.insert(*acc, (buffer, *init));
         }
     }
-    let (whole, rest) = (extent / block, extent % block);
-    let number = kernel.variable();
-    let body = columns.block(kernel, &Index::default().plus(number, block as i64), block);
-    let last = (rest > 0).then(|| columns.block(kernel, &Index::constant((whole * block) as i64), rest));
-    let body = match last {
-        Some(last) => {
-            let index = Index::var(number);
-            let is_whole = Condition::Affine { index, op: CompareOp::Lt, bound: whole as i64 };
-            vec![Stmt::If { conditions: vec![is_whole], body, otherwise: last }]
-        }
-        None => body,
-    };
+    let outer =
+        divided(kernel, (*extent, block), &mut |kernel, start, count| columns.block(kernel, start, count));
+    let Stmt::For { var, extent, body, .. } = outer else { return None };
     let kind = if *kind == LoopKind::Vector { LoopKind::Serial } else { LoopKind::Parallel };
-    Some(Stmt::For { var: number, extent: whole + usize::from(rest > 0), kind, body })
+    Some(Stmt::For { var, extent, kind, body })
 }
 
 /// Whether a loop's body is plain statements and loops over rows, which reduce into what is read afterwards only.
@@ -174,46 +164,22 @@ impl Columns<'_> {
         }
         let var = kernel.variable();
         let column = start.clone().plus(var, 1);
+        let place = |index: &Index, names: &BTreeMap<Reg, Reg>| {
+            let index = substitute(index, self.var, &column, names);
+            match row {
+                Some((old, new)) => substitute(&index, old, &Index::var(new), &BTreeMap::new()),
+                None => index,
+            }
+        };
         let mut names: BTreeMap<Reg, Reg> = BTreeMap::new();
         let mut own = Vec::new();
         for statement in chosen.into_iter().rev().chain(body.iter().copied()) {
-            let place = |index: &Index| {
-                let index = substitute(index, self.var, &column, &names);
-                match row {
-                    Some((old, new)) => substitute(&index, old, &Index::var(new), &BTreeMap::new()),
-                    None => index,
-                }
-            };
-            let fresh = |kernel: &mut Kernel, reg: &Reg| kernel.register(kernel.type_of(*reg));
             match statement {
-                Stmt::Let { reg, op, args } => {
-                    let args = args.iter().map(|arg| rename(*arg, &names)).collect();
-                    let op = match op {
-                        ScalarOp::Index(index) => ScalarOp::Index(place(index)),
-                        other => other.clone(),
-                    };
-                    let fresh = fresh(kernel, reg);
-                    own.push(Stmt::Let { reg: fresh, op, args });
-                    names.insert(*reg, fresh);
-                }
-                Stmt::Load { reg, buffer, index } => {
-                    let index = place(index);
-                    let fresh = fresh(kernel, reg);
-                    own.push(Stmt::Load { reg: fresh, buffer: *buffer, index });
-                    names.insert(*reg, fresh);
-                }
-                Stmt::Read { reg, acc } => {
-                    let (fresh, buffer) = (fresh(kernel, reg), self.accumulators[acc].0);
-                    own.push(Stmt::Load { reg: fresh, buffer, index: Index::var(var) });
-                    names.insert(*reg, fresh);
-                }
-                Stmt::Store { buffer, index, value } => {
-                    own.push(Stmt::Store {
-                        buffer: *buffer,
-                        index: place(index),
-                        value: rename(*value, &names),
-                    });
-                }
+                Stmt::Read { reg, acc } => own.push(Stmt::Load {
+                    reg: define(kernel, *reg, &mut names),
+                    buffer: self.accumulators[acc].0,
+                    index: Index::var(var),
+                }),
                 Stmt::Reduce { acc, op, value } => {
                     let (buffer, index) = (self.accumulators[acc].0, Index::var(var));
                     let [before, after] = [(); 2].map(|()| kernel.register(Scalar::F32));
@@ -222,7 +188,7 @@ impl Columns<'_> {
                     own.push(Stmt::Let { reg: after, op: ScalarOp::Binary(op.binary()), args });
                     own.push(Stmt::Store { buffer, index, value: after });
                 }
-                other => unreachable!("columns hold no {other:?}"),
+                plain => own.push(moved(kernel, plain, &mut names, &place)),
             }
         }
         Stmt::For { var, extent: count, kind: LoopKind::Vector, body: own }

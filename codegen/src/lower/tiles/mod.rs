@@ -1,4 +1,5 @@
-//! Runs expensive functions a tile at a time.
+//! Turns loops for the caches and the vectors, when all else is known: see [`transposed`] and [`columns`]; and runs
+//! expensive functions a tile at a time.
 //!
 //! Elementary functions that are emitted have vectors of 128 bits; [`Stmt::Wide`] is as wide as the processor. So a vector loop with exponential
 //! functions and the like in it is cut into tiles that stay in the nearest cache, and each tile into phases: a phase
@@ -128,7 +129,9 @@ impl Tiler {
             body.push(Stmt::Load { reg, buffer, index });
         }
         for &at in positions {
-            let statement = self.renamed(&phases.body[at], phases.var, &position, &mut renamed);
+            let place =
+                |index: &Index, names: &BTreeMap<Reg, Reg>| substitute(index, phases.var, &position, names);
+            let statement = moved(&mut self.kernel, &phases.body[at], &mut renamed, &place);
             body.push(statement);
         }
         for (slot, waiting) in phases.waiting.iter().enumerate() {
@@ -146,44 +149,63 @@ impl Tiler {
         let (group, member) = phases.place(slot);
         (self.buffers[group], Index::var(var).offset((member * count) as i64))
     }
+}
 
-    /// A statement with the loop's variable replaced, in registers of its own.
-    fn renamed(
-        &mut self,
-        statement: &Stmt,
-        var: Var,
-        position: &Index,
-        renamed: &mut BTreeMap<Reg, Reg>,
-    ) -> Stmt {
-        let place = |index: &Index, renamed: &BTreeMap<Reg, Reg>| substitute(index, var, position, renamed);
-        match statement {
-            Stmt::Let { reg, op, args } => {
-                let args = args.iter().map(|arg| rename(*arg, renamed)).collect();
-                let op = match op {
-                    ScalarOp::Index(index) => ScalarOp::Index(place(index, renamed)),
-                    other => other.clone(),
-                };
-                Stmt::Let { reg: self.fresh(*reg, renamed), op, args }
-            }
-            Stmt::Load { reg, buffer, index } => {
-                let index = place(index, renamed);
-                Stmt::Load { reg: self.fresh(*reg, renamed), buffer: *buffer, index }
-            }
-            Stmt::Store { buffer, index, value } => {
-                Stmt::Store { buffer: *buffer, index: place(index, renamed), value: rename(*value, renamed) }
-            }
-            Stmt::Reduce { acc, op, value } => {
-                Stmt::Reduce { acc: *acc, op: *op, value: rename(*value, renamed) }
-            }
-            other => unreachable!("phases hold no {other:?}"),
+/// A load, an operation, a store or a reduction with its positions changed by `place`, in registers of its own: `names`
+/// has those of the statements before.
+fn moved(
+    kernel: &mut Kernel,
+    statement: &Stmt,
+    names: &mut BTreeMap<Reg, Reg>,
+    place: &dyn Fn(&Index, &BTreeMap<Reg, Reg>) -> Index,
+) -> Stmt {
+    match statement {
+        Stmt::Let { reg, op, args } => {
+            let args = args.iter().map(|arg| rename(*arg, names)).collect();
+            let op = match op {
+                ScalarOp::Index(index) => ScalarOp::Index(place(index, names)),
+                other => other.clone(),
+            };
+            Stmt::Let { reg: define(kernel, *reg, names), op, args }
         }
+        Stmt::Load { reg, buffer, index } => {
+            let index = place(index, names);
+            Stmt::Load { reg: define(kernel, *reg, names), buffer: *buffer, index }
+        }
+        Stmt::Store { buffer, index, value } => {
+            Stmt::Store { buffer: *buffer, index: place(index, names), value: rename(*value, names) }
+        }
+        Stmt::Reduce { acc, op, value } => Stmt::Reduce { acc: *acc, op: *op, value: rename(*value, names) },
+        other => unreachable!("a plain statement is no {other:?}"),
     }
+}
 
-    fn fresh(&mut self, reg: Reg, renamed: &mut BTreeMap<Reg, Reg>) -> Reg {
-        let fresh = self.kernel.register(self.kernel.type_of(reg));
-        renamed.insert(reg, fresh);
-        fresh
-    }
+/// A new register in place of another.
+fn define(kernel: &mut Kernel, reg: Reg, names: &mut BTreeMap<Reg, Reg>) -> Reg {
+    let own = kernel.register(kernel.type_of(reg));
+    names.insert(reg, own);
+    own
+}
+
+/// A loop over blocks of `size` of `extent` iterations, of which the last one may be shorter: what `block` makes of where
+/// one starts, and how long it is.
+fn divided(
+    kernel: &mut Kernel,
+    (extent, size): (usize, usize),
+    block: &mut dyn FnMut(&mut Kernel, &Index, usize) -> Vec<Stmt>,
+) -> Stmt {
+    let number = kernel.variable();
+    let (count, rest) = (extent / size, extent % size);
+    let whole = block(kernel, &Index::default().plus(number, size as i64), size);
+    let body = if rest > 0 {
+        let otherwise = block(kernel, &Index::constant((count * size) as i64), rest);
+        let index = Index::var(number);
+        let is_whole = Condition::Affine { index, op: CompareOp::Lt, bound: count as i64 };
+        vec![Stmt::If { conditions: vec![is_whole], body: whole, otherwise }]
+    } else {
+        whole
+    };
+    Stmt::For { var: number, extent: count + usize::from(rest > 0), kind: LoopKind::Serial, body }
 }
 
 /// The new register of one that the loop defines; others are the same everywhere.

@@ -261,6 +261,9 @@ fn other_loops_are_not_transposed() {
         "r1: f32 = load b0[64*i1 + i0] store b1[64*i1 + i0] = r1",
         "r1: f32 = load b2[64*i1 + i0] store b2[64*i0 + i1] = r1",
         "r1: f32 = load b0[64*i1 + 2*i0] store b1[64*i0 + i1] = r1",
+        // Each row needs the one before.
+        "r1: f32 = load b0[64*i1 + i0] r2: f32 = load b2[64*i0 + i1] r3: f32 = add r1, r2
+         store b2[64*i0 + i1 + 64] = r3",
     ] {
         let text = format!(
             "kernel \"k\" (b0: read f32[8192], b1: write f32[8192], b2: readwrite f32[8192], b3: read i64[1]) {{

@@ -10,10 +10,8 @@
 //! for each block of rows and columns { transpose t = x; for i in rows { vector j in columns { y[..] = f(t[..]) } } }
 //! ```
 
-use super::{rename, substitute};
-use crate::loops::{
-    Access, BufferId, CompareOp, Condition, Index, Kernel, LoopKind, Reg, Scalar, ScalarOp, Stmt, Var,
-};
+use super::{define, divided, moved, substitute};
+use crate::loops::{Access, BufferId, Index, Kernel, LoopKind, Reg, Scalar, ScalarOp, Stmt, Var};
 use std::collections::BTreeMap;
 
 /// Rows of a block, the loop along which the operand is adjacent; four lines of the cache.
@@ -90,7 +88,7 @@ impl Nest {
             }
             outer.push(own);
         };
-        if !body.iter().all(|statement| fits_lanes(statement, columns.var)) {
+        if !body.iter().all(|statement| fits_lanes(kernel, statement, columns.var)) {
             return None;
         }
         let along = |own: &Loop| {
@@ -151,14 +149,14 @@ impl Nest {
         (first_row, rows): (&Index, usize),
         (first_column, columns): (&Index, usize),
     ) -> Vec<Stmt> {
-        let moved = |index: &Index, row: &Index, column: &Index, names: &BTreeMap<Reg, Reg>| {
+        let at = |index: &Index, row: &Index, column: &Index, names: &BTreeMap<Reg, Reg>| {
             let index = substitute(index, self.rows.var, row, names);
             substitute(&index, self.columns.var, column, &BTreeMap::new())
         };
         let mut statements: Vec<Stmt> = (staged.iter())
             .map(|load| Stmt::Transpose {
                 from: load.from,
-                index: moved(&load.index, first_row, first_column, &BTreeMap::new()),
+                index: at(&load.index, first_row, first_column, &BTreeMap::new()),
                 stride: load.stride,
                 to: load.to,
                 rows,
@@ -171,35 +169,21 @@ impl Nest {
         let mut names = BTreeMap::new();
         let mut body = Vec::with_capacity(self.body.len());
         for statement in &self.body {
-            let moved = |index: &Index| moved(index, &own_row, &own_column, &names);
-            let own = match statement {
+            let block = match statement {
                 Stmt::Load { reg, buffer, index } => {
-                    let block = staged.iter().find(|load| load.from == *buffer && load.index == *index);
-                    let (buffer, index) =
-                        block.map_or_else(|| (*buffer, moved(index)), |load| (load.to, place.clone()));
-                    let own = kernel.register(kernel.type_of(*reg));
-                    names.insert(*reg, own);
-                    Stmt::Load { reg: own, buffer, index }
+                    let found = staged.iter().find(|load| load.from == *buffer && load.index == *index);
+                    found.map(|load| (*reg, load.to))
                 }
-                Stmt::Let { reg, op, args } => {
-                    let args = args.iter().map(|arg| rename(*arg, &names)).collect();
-                    let op = match op {
-                        ScalarOp::Index(index) => ScalarOp::Index(moved(index)),
-                        other => other.clone(),
-                    };
-                    let own = kernel.register(kernel.type_of(*reg));
-                    names.insert(*reg, own);
-                    Stmt::Let { reg: own, op, args }
-                }
-                Stmt::Store { buffer, index, value } => {
-                    Stmt::Store { buffer: *buffer, index: moved(index), value: rename(*value, &names) }
-                }
-                Stmt::Reduce { acc, op, value } => {
-                    Stmt::Reduce { acc: *acc, op: *op, value: rename(*value, &names) }
-                }
-                other => unreachable!("the nest holds no {other:?}"),
+                _ => None,
             };
-            body.push(own);
+            body.push(match block {
+                Some((reg, buffer)) => {
+                    Stmt::Load { reg: define(kernel, reg, &mut names), buffer, index: place.clone() }
+                }
+                None => moved(kernel, statement, &mut names, &|index, names| {
+                    at(index, &own_row, &own_column, names)
+                }),
+            });
         }
         let lanes = Stmt::For { var: column, extent: columns, kind: LoopKind::Vector, body };
         statements.push(Stmt::For { var: row, extent: rows, kind: LoopKind::Serial, body: vec![lanes] });
@@ -207,37 +191,18 @@ impl Nest {
     }
 }
 
-/// Whether a statement is a load, an operation, a reduction, or a store of adjacent elements, at places that are known
-/// beforehand.
-fn fits_lanes(statement: &Stmt, columns: Var) -> bool {
+/// Whether a statement is a load of what is not written, an operation, a reduction, or a store of adjacent elements, at
+/// places that are known beforehand: iterations may run in any order.
+fn fits_lanes(kernel: &Kernel, statement: &Stmt, columns: Var) -> bool {
     match statement {
         Stmt::Let { op, .. } => !matches!(op, ScalarOp::Call(_)),
-        Stmt::Load { index, .. } => index.registers.is_empty(),
+        Stmt::Load { buffer, index, .. } => {
+            kernel.buffers[buffer.0 as usize].access == Access::Read && index.registers.is_empty()
+        }
         Stmt::Reduce { .. } => true,
         Stmt::Store { index, .. } => index.registers.is_empty() && index.coefficient(columns) == 1,
         _ => false,
     }
-}
-
-/// A loop over blocks of `size` of `extent` iterations, of which the last one may be shorter: what `block` makes of where
-/// one starts, and how long it is.
-fn divided(
-    kernel: &mut Kernel,
-    (extent, size): (usize, usize),
-    block: &mut dyn FnMut(&mut Kernel, &Index, usize) -> Vec<Stmt>,
-) -> Stmt {
-    let number = kernel.variable();
-    let (count, rest) = (extent / size, extent % size);
-    let whole = block(kernel, &Index::default().plus(number, size as i64), size);
-    let body = if rest > 0 {
-        let otherwise = block(kernel, &Index::constant((count * size) as i64), rest);
-        let condition =
-            Condition::Affine { index: Index::var(number), op: CompareOp::Lt, bound: count as i64 };
-        vec![Stmt::If { conditions: vec![condition], body: whole, otherwise }]
-    } else {
-        whole
-    };
-    Stmt::For { var: number, extent: count + usize::from(rest > 0), kind: LoopKind::Serial, body }
 }
 
 /// A load of an operand that is adjacent along `rows`, but not along `columns`: the buffer, the place, and the distance
