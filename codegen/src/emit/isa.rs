@@ -48,7 +48,7 @@ fn flags(options: IsaOptions) -> Result<Flags, EmitError> {
 pub fn host_isa(options: IsaOptions) -> Result<OwnedTargetIsa, EmitError> {
     match Tier::current() {
         tier if tier == Tier::detect() => {}
-        Tier::Portable => return isa_with_features(options, &X86_64_V2),
+        Tier::Portable => return portable_isa(options),
         Tier::Avx2 | Tier::Avx512 => return baseline_isa(options),
     }
     let builder = cranelift_native::builder().map_err(|error| EmitError::Isa(error.into()))?;
@@ -59,6 +59,11 @@ pub fn host_isa(options: IsaOptions) -> Result<OwnedTargetIsa, EmitError> {
 /// and FMA): code and CLIF do not depend on the machine's model.
 pub fn baseline_isa(options: IsaOptions) -> Result<OwnedTargetIsa, EmitError> {
     isa_with_features(options, &X86_64_V3)
+}
+
+/// As [`baseline_isa`], but what every processor has (x86-64-v2 on x86-64).
+pub(super) fn portable_isa(options: IsaOptions) -> Result<OwnedTargetIsa, EmitError> {
+    isa_with_features(options, &X86_64_V2)
 }
 
 const X86_64_V2: [&str; 6] =

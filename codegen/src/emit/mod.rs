@@ -10,7 +10,7 @@
 //! A kernel with tile loops becomes a [`gradc_kernels::EpilogueFunction`] instead, whose environment is the table of
 //! buffers. It finds all elements by the buffers, so it has no use for the tile's own address.
 //!
-//! Plain kernels of `f32` are written by `avx512` instead where the machine has vectors of 512 bits.
+//! Plain kernels of `f32` are written by `vectors` instead where the machine has vectors of 512 or 256 bits.
 //!
 //! # What is called
 //!
@@ -25,7 +25,6 @@
 //! one scalar. Reductions over a vector loop keep up to four vectors of partial results.
 
 mod analysis;
-mod avx512;
 mod branch;
 mod cells;
 mod isa;
@@ -40,8 +39,8 @@ mod scalar;
 #[cfg(test)]
 mod tests;
 mod trigonometry;
+mod vectors;
 
-use avx512::Calls;
 use cranelift_codegen::Context;
 use cranelift_codegen::binemit::Reloc;
 use cranelift_codegen::control::ControlPlane;
@@ -54,6 +53,7 @@ use cranelift_module::{FuncId, Linkage, Module, ModuleError, ModuleReloc, Module
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use thiserror::Error;
+use vectors::{Calls, Width};
 
 pub use gradc_runtime::scalar as runtime;
 pub use isa::{IsaOptions, baseline_isa, host_isa};
@@ -63,7 +63,7 @@ use crate::loops::{Kernel, KernelError};
 
 /// What [`crate::loops::Stmt::Transpose`] runs.
 const TRANSPOSE: &str = "gradc_transpose_f32";
-/// Where functions of `avx512` begin: at cache lines.
+/// Where functions of `vectors` begin: at cache lines.
 const WIDE_ALIGNMENT: u64 = 64;
 /// A thread is not worth its start for fewer kernels.
 const KERNELS_PER_THREAD: usize = 4;
@@ -119,14 +119,14 @@ pub fn define_kernel(
     Ok(id)
 }
 
-/// The code of a valid kernel in vectors of 512 bits, where the module's machine has them and the kernel is of that
-/// kind.
-fn wide_code(module: &dyn Module, kernel: &Kernel) -> Option<avx512::Code> {
+/// The code of a valid kernel in the machine's widest vectors, where it has wider ones than Cranelift's and the kernel is of
+/// the kind that is written for them.
+fn wide_code(module: &dyn Module, kernel: &Kernel) -> Option<vectors::Code> {
     let calls = if module.isa().flags().is_pic() { Calls::Relative } else { Calls::Absolute };
-    avx512::suits(module.isa()).then(|| avx512::code(kernel, calls)).flatten()
+    vectors::code(kernel, calls, Width::of(module.isa())?)
 }
 
-fn define_wide(module: &mut dyn Module, id: FuncId, code: &avx512::Code) -> Result<(), EmitError> {
+fn define_wide(module: &mut dyn Module, id: FuncId, code: &vectors::Code) -> Result<(), EmitError> {
     let (kind, addend) = match module.isa().flags().is_pic() {
         true => (Reloc::X86CallPLTRel4, -4),
         false => (Reloc::Abs8, 0),
@@ -204,9 +204,7 @@ pub fn clif_text(module: &mut dyn Module, kernel: &Kernel) -> Result<String, Emi
 /// The assembly of a kernel, as the code generator prints it, after optimization.
 pub fn assembly_text(module: &mut dyn Module, kernel: &Kernel) -> Result<String, EmitError> {
     kernel.validate()?;
-    if avx512::suits(module.isa())
-        && let Some(text) = avx512::text(kernel)
-    {
+    if let Some(text) = Width::of(module.isa()).and_then(|width| vectors::text(kernel, width)) {
         return Ok(text);
     }
     let mut context = build(module, kernel)?;

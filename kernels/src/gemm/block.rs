@@ -32,8 +32,9 @@ const STREAMED_ROWS: usize = 16;
 const LARGE_A: usize = 128 << 10;
 /// Rows of such a block.
 const BLOCK_ROWS: usize = 64;
-/// Where narrow panels are copied, for each block anew, blocks are this large and have so many rows.
-const LARGE_A_OF_NARROW: usize = 512 << 10;
+/// Where narrow panels are copied, for each block anew, an A of more bytes than this is, in blocks of so many rows: the
+/// processors that have no wider vectors have second-level caches of 256 KiB and more.
+const LARGE_A_OF_NARROW: usize = 256 << 10;
 const BLOCK_ROWS_OF_NARROW: usize = 128;
 /// Rows of the largest tile of any tier.
 const TILE_ROWS: usize = 8;
@@ -51,6 +52,9 @@ pub enum Reading {
     InPlaceByFew,
     /// Read in place by the first tile of a panel, which leaves a packed copy to the others.
     CopiedOnTheWay,
+    /// As `CopiedOnTheWay` where panels are narrow, else as `InPlace`: for a B whose rows are as long as a wide panel's, so
+    /// that a narrow panel is spread over three times its size.
+    CopiedIfNarrow,
     /// Packed before use.
     Packed,
 }
@@ -84,8 +88,18 @@ fn is_narrow<V: Vector>() -> bool {
 }
 
 impl Reading {
+    /// What it is with vectors of a kind.
+    #[inline(always)]
+    fn by<V: Vector>(self) -> Reading {
+        match self {
+            Reading::CopiedIfNarrow if is_narrow::<V>() => Reading::CopiedOnTheWay,
+            Reading::CopiedIfNarrow => Reading::InPlace,
+            other => other,
+        }
+    }
+
     /// Whether every tile reads B where it is.
-    pub(super) fn is_in_place(self) -> bool {
+    fn is_in_place(self) -> bool {
         matches!(self, Reading::InPlace | Reading::InPlaceByFew)
     }
 }
@@ -140,7 +154,11 @@ pub fn scratch_elements<T>(rows: usize, k: usize, pack_a: PackA, reading: Readin
         PackA::ForNarrowPanels => of_a(SHORT_K_BLOCK, PACKED_A_OF_NARROW),
         PackA::Always => of_a(K_BLOCK, PACKED_A).max(of_a(SHORT_K_BLOCK, PACKED_A_OF_NARROW)),
     };
-    let b = if reading.is_in_place() { 0 } else { k.min(K_BLOCK) * (PANEL_BYTES / size_of::<T>()) };
+    let b = match reading {
+        Reading::InPlace | Reading::InPlaceByFew => 0,
+        Reading::CopiedIfNarrow => k.min(SHORT_K_BLOCK) * (NARROW / size_of::<T>()),
+        Reading::CopiedOnTheWay | Reading::Packed => k.min(K_BLOCK) * (PANEL_BYTES / size_of::<T>()),
+    };
     a.next_multiple_of(64) + b
 }
 
@@ -216,17 +234,16 @@ impl<'a, T, P> Block<'a, T, P> {
 impl<T: Element, P: Panels<T>> Block<'_, T, P> {
     #[inline(always)]
     unsafe fn run<V: Vector<Item = T>>(&self) {
-        let most_k = match self.reading {
+        let reading = self.reading.by::<V>();
+        let most_k = match reading {
             Reading::InPlaceByFew if self.rows.len() <= 2 && self.streams => STREAMED_ROWS,
             Reading::InPlaceByFew if self.rows.len() <= V::ROWS => self.k,
-            Reading::InPlace | Reading::InPlaceByFew | Reading::CopiedOnTheWay | Reading::Packed => {
-                self.k_block::<V>()
-            }
+            _ => self.k_block::<V>(),
         };
         let bytes = self.rows.len() * self.k.min(most_k) * size_of::<T>();
         let several = self.columns.len() > V::VECTORS * V::LANES;
         let pack_a = self.pack_a.applies::<V>();
-        let most_rows = match self.reading {
+        let most_rows = match reading {
             _ if pack_a => self.packed_rows::<V>(),
             Reading::InPlace if several && bytes > LARGE_A => BLOCK_ROWS,
             Reading::CopiedOnTheWay if several && is_narrow::<V>() && bytes > LARGE_A_OF_NARROW => {
@@ -317,7 +334,7 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
                 continue;
             }
             // Without a panel, few rows may take wider tiles.
-            let single = self.reading.is_in_place() && rows <= V::ROWS;
+            let single = self.reading.by::<V>().is_in_place() && rows <= V::ROWS;
             let most = if single { V::TILES[rows - 1].len() } else { V::VECTORS };
             let vectors = match left.div_ceil(V::LANES) {
                 // Two halves rather than a whole panel and a narrow one.
@@ -382,14 +399,16 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
         unsafe {
             let padded = vectors * V::LANES;
             let pack_a = self.pack_a.applies::<V>();
-            let packed = if self.reading.is_in_place() {
+            let reading = self.reading.by::<V>();
+            let own = reading.is_in_place();
+            let packed = if own {
                 null_mut()
             } else {
                 let k = self.k.min(self.k_block::<V>());
                 let a = if pack_a { self.packed_rows::<V>() * k } else { 0 };
                 self.scratch.add(a.next_multiple_of(64))
             };
-            if self.reading == Reading::Packed {
+            if reading == Reading::Packed {
                 self.b.pack::<V>(column, width, padded, first, k, packed);
             }
             let in_place = self.b.in_place(first, column).unwrap_or((packed, 0));
@@ -402,7 +421,6 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
                 self.a_row == 1 && size_of::<T>() == 8 && !is_narrow::<V>() && self.k > SHORT_K_BLOCK;
             let comes_from_afar =
                 (self.a_is_far || is_across) && column == self.columns.start && is_read_in_order && !pack_a;
-            let own = self.reading.is_in_place();
             let is_last = first + k == self.k;
             let mut tile = Tile {
                 k,
@@ -426,7 +444,7 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
             for number in 0..tiles {
                 // The first ones are the higher ones.
                 let height = rows / tiles + usize::from(number < rows % tiles);
-                let copying = self.reading == Reading::CopiedOnTheWay && number == 0;
+                let copying = reading == Reading::CopiedOnTheWay && number == 0;
                 if !own && !copying {
                     (tile.b, tile.b_row, tile.b_padded) = (packed, padded as isize, true);
                 }

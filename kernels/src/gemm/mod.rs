@@ -202,10 +202,12 @@ impl Gemm {
 
     /// Whether any range of rows can be computed by [`Gemm::run_rows`].
     pub fn has_separate_rows<T: Element>(&self) -> bool {
-        let in_order = matches!(
-            Plan::new::<T>(self, 1).method,
-            Method::Tiles { pack_a: PackA::Never, reading: Reading::InPlace | Reading::CopiedOnTheWay }
-        );
+        let in_order = match Plan::new::<T>(self, 1).method {
+            Method::Tiles { pack_a: PackA::Never, reading } => {
+                !matches!(reading, Reading::InPlaceByFew | Reading::Packed)
+            }
+            _ => false,
+        };
         self.batch == 1 && self.m > 0 && self.n > 1 && self.k > 0 && in_order
     }
 

@@ -110,7 +110,11 @@ fn method<T>(gemm: &Gemm) -> Method {
     };
     match gemm.b_packed {
         PackedOperand::No => {}
-        PackedOperand::Panels => return Method::Tiles { pack_a, reading: Reading::InPlace },
+        PackedOperand::Panels => {
+            let few = gemm.m <= IN_PLACE_ROWS;
+            let reading = if few { Reading::InPlace } else { Reading::CopiedIfNarrow };
+            return Method::Tiles { pack_a, reading };
+        }
         PackedOperand::Bytes => return Method::Bytes { pack_a },
     }
     let (a_adjacent, b_adjacent) = (gemm.a_strides[2] == 1, gemm.b_strides[1] == 1 || gemm.k == 1);

@@ -4,6 +4,7 @@ use super::finish::{Finish, bounded, shifted};
 use crate::Element;
 use crate::simd::Vector;
 use std::hint::black_box;
+use std::ptr::null_mut;
 
 /// One tile: `R` rows of `N` vectors, the last of which has `tail` lanes in use.
 pub struct Tile<T> {
@@ -65,6 +66,17 @@ impl<T> Ahead<T> {
         Ahead { start, lines, stride, runs }
     }
 
+    /// The first byte of each line.
+    #[inline(always)]
+    fn all_lines(self) -> impl Iterator<Item = *const u8> {
+        let start = self.start.cast::<u8>();
+        let stride = self.stride.wrapping_mul(size_of::<T>() as isize);
+        (0..self.runs as isize).flat_map(move |run| {
+            let run = start.wrapping_offset(run * stride);
+            (0..self.lines).map(move |line| run.wrapping_add(line * LINE))
+        })
+    }
+
     /// The runs in so many parts of about the same size.
     pub fn in_parts(self, parts: usize) -> impl Iterator<Item = Ahead<T>> {
         let most = self.runs.div_ceil(parts.max(1));
@@ -78,6 +90,8 @@ impl<T> Ahead<T> {
     }
 }
 
+/// Terms of a sum between which nothing is done but arithmetic.
+const TOGETHER: usize = 4;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
@@ -283,44 +297,62 @@ unsafe fn in_rows<V: Vector, const R: usize, const N: usize, const MASKED: bool,
     unsafe {
         let mut sums = [[V::zero(); N]; R];
         let (mut a, mut b, mut copy) = (tile.a, tile.b, tile.b_copy);
-        let (a_column, b_row) = (tile.a_column, tile.b_row);
         let rows = Rows::new::<V::Item, R>(tile.a_row);
-        let lines = tile.ahead.lines;
-        let mut ahead = tile.ahead.start.cast::<u8>();
-        let jump = (tile.ahead.stride * size_of::<V::Item>() as isize).wrapping_sub((lines * LINE) as isize);
-        let (mut left, mut in_run) = (tile.ahead.runs * lines, lines);
-        for _ in 0..tile.k {
-            if left > 0 {
-                crate::simd::prefetch(ahead);
-                ahead = ahead.wrapping_add(LINE);
-                left -= 1;
-                in_run -= 1;
-                if in_run == 0 {
-                    in_run = lines;
-                    ahead = ahead.wrapping_offset(jump);
-                }
+        let mut left = tile.k;
+        for line in tile.ahead.all_lines() {
+            if left == 0 {
+                break;
             }
-            let mut row = [V::zero(); N];
-            for (j, vector) in row.iter_mut().enumerate() {
-                let b = b.add(j * V::LANES);
-                *vector = if MASKED && j + 1 == N { V::load_masked(b, mask) } else { V::load(b) };
-                if COPY {
-                    vector.store(copy.add(j * V::LANES));
+            crate::simd::prefetch(line);
+            step::<V, R, N, MASKED, COPY>(&mut sums, rows, (a, b, copy), mask);
+            (a, b) = (a.offset(tile.a_column), b.offset(tile.b_row));
+            copy = copy.wrapping_add(N * V::LANES);
+            left -= 1;
+        }
+        // Distances that the instructions hold cost nothing to add.
+        if !MASKED && !COPY && tile.b_row == (N * V::LANES) as isize && (tile.a_column == 1 || R == 1) {
+            while left >= TOGETHER {
+                for number in 0..TOGETHER {
+                    let operands = (a.add(number), b.add(number * N * V::LANES), copy);
+                    step::<V, R, N, MASKED, COPY>(&mut sums, rows, operands, mask);
                 }
-            }
-            for (i, sums) in sums.iter_mut().enumerate() {
-                let factor = V::splat(*a.byte_offset(rows.offset(i)));
-                for (sum, &vector) in sums.iter_mut().zip(&row) {
-                    *sum = factor.multiply_add(vector, *sum);
-                }
-            }
-            a = a.offset(a_column);
-            b = b.offset(b_row);
-            if COPY {
-                copy = copy.add(N * V::LANES);
+                (a, b) = (a.add(TOGETHER), b.add(TOGETHER * N * V::LANES));
+                left -= TOGETHER;
             }
         }
+        for _ in 0..left {
+            step::<V, R, N, MASKED, COPY>(&mut sums, rows, (a, b, copy), mask);
+            (a, b) = (a.offset(tile.a_column), b.offset(tile.b_row));
+            copy = copy.wrapping_add(N * V::LANES);
+        }
         sums
+    }
+}
+
+/// Adds the products of a column of A with a row of B.
+#[inline(always)]
+unsafe fn step<V: Vector, const R: usize, const N: usize, const MASKED: bool, const COPY: bool>(
+    sums: &mut [[V; N]; R],
+    rows: Rows,
+    (a, b, copy): (*const V::Item, *const V::Item, *mut V::Item),
+    mask: V::Mask,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut row = [V::zero(); N];
+        for (j, vector) in row.iter_mut().enumerate() {
+            let b = b.add(j * V::LANES);
+            *vector = if MASKED && j + 1 == N { V::load_masked(b, mask) } else { V::load(b) };
+            if COPY {
+                vector.store(copy.add(j * V::LANES));
+            }
+        }
+        for (i, sums) in sums.iter_mut().enumerate() {
+            let factor = V::splat(*a.byte_offset(rows.offset(i)));
+            for (sum, &vector) in sums.iter_mut().zip(&row) {
+                *sum = factor.multiply_add(vector, *sum);
+            }
+        }
     }
 }
 
@@ -361,7 +393,7 @@ impl Rows {
     }
 }
 
-/// As [`sums`], for rows of B at any offsets.
+/// As [`in_rows`], for rows of B at any offsets.
 #[inline(always)]
 unsafe fn gathered<V: Vector, const R: usize, const N: usize, const MASKED: bool>(
     tile: &Tile<V::Item>,
@@ -370,22 +402,23 @@ unsafe fn gathered<V: Vector, const R: usize, const N: usize, const MASKED: bool
     // SAFETY: the caller's promise.
     unsafe {
         let mut sums = [[V::zero(); N]; R];
-        let mut a = tile.a;
+        let (mut a, mut offsets) = (tile.a, tile.b_offsets);
         let rows = Rows::new::<V::Item, R>(tile.a_row);
-        for k in 0..tile.k {
-            let b = tile.b.add(*tile.b_offsets.add(k));
-            let mut row = [V::zero(); N];
-            for (j, vector) in row.iter_mut().enumerate() {
-                let b = b.add(j * V::LANES);
-                *vector = if MASKED && j + 1 == N { V::load_masked(b, mask) } else { V::load(b) };
-            }
-            for (i, sums) in sums.iter_mut().enumerate() {
-                let factor = V::splat(*a.byte_offset(rows.offset(i)));
-                for (sum, &vector) in sums.iter_mut().zip(&row) {
-                    *sum = factor.multiply_add(vector, *sum);
+        let mut left = tile.k;
+        if !MASKED && tile.a_column == 1 {
+            while left >= TOGETHER {
+                for number in 0..TOGETHER {
+                    let operands = (a.add(number), tile.b.add(*offsets.add(number)), null_mut());
+                    step::<V, R, N, MASKED, false>(&mut sums, rows, operands, mask);
                 }
+                (a, offsets) = (a.add(TOGETHER), offsets.add(TOGETHER));
+                left -= TOGETHER;
             }
-            a = a.offset(tile.a_column);
+        }
+        for _ in 0..left {
+            let operands = (a, tile.b.add(*offsets), null_mut());
+            step::<V, R, N, MASKED, false>(&mut sums, rows, operands, mask);
+            (a, offsets) = (a.offset(tile.a_column), offsets.add(1));
         }
         sums
     }

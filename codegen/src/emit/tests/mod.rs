@@ -12,7 +12,9 @@ use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{Linkage, default_libcall_names};
 
-use super::{IsaOptions, avx512, baseline_isa, define_kernel, host_isa, register_runtime};
+use super::isa::portable_isa;
+use super::vectors::Width;
+use super::{IsaOptions, baseline_isa, define_kernel, host_isa, register_runtime};
 use crate::loops::{InterpretError, Kernel, Scalar, interpret_range, parse_kernel};
 
 type Function = extern "C" fn(*const *mut u8, i64, i64) -> i64;
@@ -198,11 +200,14 @@ fn compare(jit: &Jit, number: usize, kernel: &Kernel, start: &[Vec<u8>], range: 
     }
 }
 
-/// This machine, and where it has vectors of 512 bits, one without.
+/// This machine, and others that it can be, of narrower vectors.
 fn machines() -> Vec<OwnedTargetIsa> {
     let mut machines = vec![host_isa(IsaOptions::jit()).unwrap()];
-    if avx512::suits(&*machines[0]) {
+    if Width::of(&*machines[0]) == Some(Width::Bits512) {
         machines.push(baseline_isa(IsaOptions::jit()).unwrap());
+    }
+    if Width::of(&*machines[0]).is_some() {
+        machines.push(portable_isa(IsaOptions::jit()).unwrap());
     }
     machines
 }

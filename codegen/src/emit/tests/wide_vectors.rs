@@ -1,19 +1,23 @@
-//! Kernels that are written in vectors of 512 bits, where the machine has them, and those that are not.
+//! Kernels that are written in vectors of 512 or 256 bits, where the machine has them, and those that are not.
 
 use super::check;
-use crate::emit::avx512::{self, Calls};
+use crate::emit::vectors::{self, Calls, Width};
 use crate::loops::parse_kernel;
 
-/// Whether a kernel is of the kind that is written in wide vectors.
-fn is_plain(text: &str) -> bool {
+const WIDTHS: [Width; 2] = [Width::Bits256, Width::Bits512];
+
+/// Whether a kernel is of the kind that is written in vectors of this width.
+fn is_plain(text: &str, width: Width) -> bool {
     let kernel = parse_kernel(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     kernel.validate().unwrap();
-    avx512::code(&kernel, Calls::Absolute).is_some()
+    vectors::code(&kernel, Calls::Absolute, width).is_some()
 }
 
 /// A plain kernel; it computes what the interpreter does.
 fn plain(text: &str, ulps: f64) {
-    assert!(is_plain(text), "{text}");
+    for width in WIDTHS {
+        assert!(is_plain(text, width), "{width:?} {text}");
+    }
     check(text, ulps);
 }
 
@@ -253,8 +257,8 @@ fn functions_of_single_numbers() {
 fn halves() {
     for half in ["f16", "bf16"] {
         for n in [3, 16, 50] {
-            plain(
-                &format!(
+            let text =
+                format!(
                     "kernel \"k\" (b0 \"scale\": read {half}[7], b1 \"x\": read {half}[{all}], b2 \"y\": write {half}[{all}],
                                    b3 \"roots\": write {half}[7], b4 \"z\": write f32[{all}]) {{
                        parallel i0 in 7 {{
@@ -274,9 +278,9 @@ fn halves() {
                        }}
                      }}",
                     all = 7 * n,
-                ),
-                0.0,
-            );
+                );
+            assert!(is_plain(&text, Width::Bits512) && !is_plain(&text, Width::Bits256));
+            check(&text, 0.0);
         }
     }
 }
@@ -300,7 +304,9 @@ fn other_kernels_are_left_alone() {
          }",
     ];
     for text in refused {
-        assert!(!is_plain(text), "{text}");
+        for width in WIDTHS {
+            assert!(!is_plain(text, width), "{width:?} {text}");
+        }
         check(text, 8.0);
     }
     // More numbers at a time than there are registers.
@@ -311,7 +317,61 @@ fn other_kernels_are_left_alone() {
            parallelvector i0 in 16 {{ {loads} {stores} }}
          }}"
     );
-    assert!(!is_plain(&text));
+    for width in WIDTHS {
+        assert!(!is_plain(&text, width));
+    }
+}
+
+/// Numbers from outside of the loops, more than there are registers: some wait on the stack while a loop runs, and all are
+/// where they were at the beginning of the next iteration, and of the other body of a branch.
+#[test]
+fn values_that_wait_on_the_stack() {
+    for numbers in [8, 12, 20, 40] {
+        let loads: String = (0..numbers).map(|i| format!("r{i}: f32 = load b0[i0 + {i}]\n")).collect();
+        let first = numbers + 2;
+        let all: String =
+            (0..numbers).map(|i| format!("r{}: f32 = mul r{}, r{i}\n", first + i + 1, first + i)).collect();
+        let some: String = (0..numbers / 2)
+            .map(|i| format!("r{}: f32 = add r{}, r{}\n", 200 + i + 1, 200 + i, 2 * i + 1))
+            .collect();
+        let sums: String =
+            (0..numbers).map(|i| format!("r{}: f32 = sub r{}, r{i}\n", 300 + i + 1, 300 + i)).collect();
+        let text = format!(
+            "kernel \"k\" (b0 \"numbers\": read f32[64], b1 \"x\": read f32[29], b2 \"y\": write f32[87],
+                           b3 \"z\": write f32[87], b4 \"sums\": write f32[3]) {{
+               parallel i0 in 3 {{
+                 {loads}
+                 for i1 in 1 {{
+                   vector i2 in 29 {{
+                     r{first}: f32 = load b1[i2]
+                     {all}
+                     store b2[29*i0 + i2] = r{}
+                   }}
+                 }}
+                 if i0 lt 2 {{
+                   a0: f32 = 0.0
+                   vector i3 in 29 {{
+                     r200: f32 = load b1[i3]
+                     {some}
+                     reduce a0 max r{}
+                     store b3[29*i0 + i3] = r{}
+                   }}
+                   r299: f32 = read a0
+                   store b4[i0] = r299
+                 }} else {{
+                   r300: f32 = const 1.0
+                   {sums}
+                   store b4[i0] = r{}
+                 }}
+               }}
+             }}",
+            first + numbers,
+            200 + numbers / 2,
+            200 + numbers / 2,
+            300 + numbers,
+        );
+        plain(&text, 0.0);
+    }
 }
 
 /// A block of an operand that is read across memory, with vectors that are in registers while it is transposed.

@@ -2,9 +2,10 @@
 
 use iced_x86::code_asm::*;
 
+use super::Beyond;
+use super::machine::Machine;
 use super::walk::{Emitter, variable, word};
-use super::{Beyond, LANES};
-use crate::loops::{BufferId, Index, LoopKind, Scalar, Stmt, Var};
+use crate::loops::{BufferId, Index, LoopKind, Stmt, Var};
 
 /// Registers for addresses in a vector loop. `rax` counts its iterations, `rcx` and `rdx` are for passing use.
 pub(super) const POINTERS: [AsmRegister64; 11] = [rsi, rdi, r8, r9, r10, r11, rbx, r12, r13, r14, r15];
@@ -49,7 +50,7 @@ fn start(var: Var, index: &Index) -> Index {
     Index { constant: 0, ..start }
 }
 
-impl Emitter<'_> {
+impl<M: Machine> Emitter<'_, M> {
     /// Computes the addresses of what a vector loop loads and stores.
     pub(super) fn point(
         &mut self,
@@ -72,7 +73,7 @@ impl Emitter<'_> {
         index: &Index,
     ) -> Result<i32, Beyond> {
         if !index.registers.is_empty() {
-            return Err(Beyond);
+            return Err(Beyond::Kind);
         }
         let size = self.kernel.buffers[buffer.0 as usize].scalar.bytes() as i64;
         let bytes = |count: i64| count.checked_mul(size).and_then(|bytes| i32::try_from(bytes).ok());
@@ -84,10 +85,10 @@ impl Emitter<'_> {
             }
         }
         for (var, coefficient) in &index.terms {
-            self.code.imul_3(rcx, variable(*var), bytes(*coefficient).ok_or(Beyond)?)?;
+            self.code.imul_3(rcx, variable(*var), bytes(*coefficient).ok_or(Beyond::Kind)?)?;
             self.code.add(to, rcx)?;
         }
-        bytes(index.constant).ok_or(Beyond)
+        bytes(index.constant).ok_or(Beyond::Kind)
     }
 
     /// Where a vector loop's iteration 0 finds an element: a register, and bytes from there.
@@ -107,22 +108,19 @@ impl Emitter<'_> {
         buffer: BufferId,
         index: &Index,
     ) -> Result<(AsmMemoryOperand, bool), Beyond> {
-        let scalar = self.kernel.buffers[buffer.0 as usize].scalar;
+        let size = self.kernel.buffers[buffer.0 as usize].scalar.bytes() as i32;
         let Some(around) = &self.around else {
             let distance = self.address(rdx, buffer, index)?;
-            let place = rdx + distance;
-            return Ok((if scalar.bytes() == 2 { word_ptr(place) } else { dword_ptr(place) }, false));
+            return Ok((rdx + distance, false));
         };
-        let turn = if index.coefficient(around.var) == 0 { 0 } else { around.turn as i32 };
-        let (pointer, distance) = self.pointer(buffer, index).ok_or(Beyond)?;
-        let distance = distance.checked_add(turn * LANES * scalar.bytes() as i32).ok_or(Beyond)?;
-        match (index.coefficient(around.var), scalar) {
-            (1, Scalar::F32) => Ok((zmmword_ptr(pointer + rax * 4 + distance), true)),
-            (1, Scalar::F16 | Scalar::BF16) => Ok((ymmword_ptr(pointer + rax * 2 + distance), true)),
-            (1, Scalar::Bool) => Ok((xmmword_ptr(pointer + rax + distance), true)),
-            (0, Scalar::F16 | Scalar::BF16) => Ok((word_ptr(pointer + distance), false)),
-            (0, _) => Ok((dword_ptr(pointer + distance), false)),
-            _ => Err(Beyond),
+        let coefficient = index.coefficient(around.var);
+        let turn = if coefficient == 0 { 0 } else { around.turn as i32 };
+        let (pointer, distance) = self.pointer(buffer, index).ok_or(Beyond::Kind)?;
+        let distance = distance.checked_add(turn * M::LANES * size).ok_or(Beyond::Kind)?;
+        match coefficient {
+            1 => Ok((pointer + rax * size + distance, true)),
+            0 => Ok((pointer + distance, false)),
+            _ => Err(Beyond::Kind),
         }
     }
 }

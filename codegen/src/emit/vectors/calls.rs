@@ -3,6 +3,7 @@
 use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 
+use super::machine::Machine;
 use super::walk::{Emitter, VECTOR_BYTES};
 use super::{Beyond, Calls};
 use crate::emit::TRANSPOSE;
@@ -59,20 +60,20 @@ pub(super) fn is_wide(kernel: &Kernel, reg: Reg, op: UnaryOp) -> bool {
     UnaryOp::WIDE.contains(&op) && kernel.type_of(reg) == Scalar::F32
 }
 
-impl Emitter<'_> {
+impl<M: Machine> Emitter<'_, M> {
     /// A wide function of one number.
     pub(super) fn single(&mut self, reg: Reg, function: UnaryOp, of: Reg) -> Result<(), Beyond> {
-        let start = self.single.ok_or(Beyond)?;
-        let from = self.registers.vector(of)?;
-        self.code.vmovaps(zmmword_ptr(rsp + start), from)?;
+        let start = self.single.ok_or(Beyond::Kind)?;
+        let from = self.vector(of)?;
+        M::keep(&mut self.code, rsp + start, from)?;
         self.wide(function, start, 1)?;
-        let to = self.registers.define(reg)?;
-        Ok(self.code.vbroadcastss(to, dword_ptr(rsp + start))?)
+        let to = self.define(reg)?;
+        M::load_one(&mut self.code, to, rsp + start)
     }
 
     /// Calls a wide function on what is on the stack.
     pub(super) fn wide(&mut self, function: UnaryOp, start: i32, count: usize) -> Result<(), Beyond> {
-        let count = u32::try_from(count).map_err(|_| Beyond)?;
+        let count = u32::try_from(count).map_err(|_| Beyond::Kind)?;
         self.call(Callee::Wide(function), |code| {
             code.mov(edi, count)?;
             code.lea(rsi, qword_ptr(rsp + start))?;
@@ -87,7 +88,7 @@ impl Emitter<'_> {
         to: i32,
         [stride, rows, columns]: [usize; 3],
     ) -> Result<(), Beyond> {
-        let size = |size: usize| u32::try_from(size).map_err(|_| Beyond);
+        let size = |size: usize| u32::try_from(size).map_err(|_| Beyond::Kind);
         let (stride, rows, columns) = (size(stride)?, size(rows)?, size(columns)?);
         let distance = self.address(rdi, from, index)?;
         self.call(Callee::Transpose, |code| {
@@ -108,15 +109,16 @@ impl Emitter<'_> {
     ) -> Result<(), Beyond> {
         let (vectors, masks) = self.registers.alive();
         if vectors.len() > MOST_SPILLED {
-            return Err(Beyond);
+            return Err(Beyond::Kind);
         }
-        let place = |number: usize| zmmword_ptr(rsp + (self.spilled + (number * VECTOR_BYTES) as i32));
-        let behind = self.spilled + (MOST_SPILLED * VECTOR_BYTES) as i32;
+        let spilled = self.spilled;
+        let place = |number: usize| rsp + (spilled + (number * VECTOR_BYTES) as i32);
+        let behind = |number: usize| rsp + (spilled + (MOST_SPILLED * VECTOR_BYTES + 2 * number) as i32);
         for (number, register) in vectors.iter().enumerate() {
-            self.code.vmovaps(place(number), *register)?;
+            M::keep(&mut self.code, place(number), *register)?;
         }
         for (number, mask) in masks.iter().enumerate() {
-            self.code.kmovw(word_ptr(rsp + (behind + 2 * number as i32)), *mask)?;
+            M::keep_mask(&mut self.code, behind(number), *mask)?;
         }
         arguments(&mut self.code)?;
         let at = self.code.instructions().len();
@@ -133,10 +135,10 @@ impl Emitter<'_> {
             }
         }
         for (number, register) in vectors.iter().enumerate() {
-            self.code.vmovaps(*register, place(number))?;
+            M::bring_back(&mut self.code, *register, place(number))?;
         }
         for (number, mask) in masks.iter().enumerate() {
-            self.code.kmovw(*mask, word_ptr(rsp + (behind + 2 * number as i32)))?;
+            M::bring_back_mask(&mut self.code, *mask, behind(number))?;
         }
         Ok(())
     }
