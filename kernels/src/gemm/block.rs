@@ -36,6 +36,8 @@ const BLOCK_ROWS: usize = 64;
 /// processors that have no wider vectors have second-level caches of 256 KiB and more.
 const LARGE_A_OF_NARROW: usize = 256 << 10;
 const BLOCK_ROWS_OF_NARROW: usize = 128;
+/// A panel that is spread over three times its size stays in the first-level cache with so many terms.
+const SPREAD_K: usize = 128;
 /// Rows of the largest tile of any tier.
 const TILE_ROWS: usize = 8;
 /// Bytes of a row of a narrow panel, at most: so many panels read A that it is worth much to have it near.
@@ -52,8 +54,8 @@ pub enum Reading {
     InPlaceByFew,
     /// Read in place by the first tile of a panel, which leaves a packed copy to the others.
     CopiedOnTheWay,
-    /// As `CopiedOnTheWay` where panels are narrow, else as `InPlace`: for a B whose rows are as long as a wide panel's, so
-    /// that a narrow panel is spread over three times its size.
+    /// As `CopiedOnTheWay` where panels are narrow and more than a few rows read them, else as `InPlace`: for a B whose rows
+    /// are as long as a wide panel's, so that a narrow panel is spread over three times its size.
     CopiedIfNarrow,
     /// Packed before use.
     Packed,
@@ -88,16 +90,6 @@ fn is_narrow<V: Vector>() -> bool {
 }
 
 impl Reading {
-    /// What it is with vectors of a kind.
-    #[inline(always)]
-    fn by<V: Vector>(self) -> Reading {
-        match self {
-            Reading::CopiedIfNarrow if is_narrow::<V>() => Reading::CopiedOnTheWay,
-            Reading::CopiedIfNarrow => Reading::InPlace,
-            other => other,
-        }
-    }
-
     /// Whether every tile reads B where it is.
     fn is_in_place(self) -> bool {
         matches!(self, Reading::InPlace | Reading::InPlaceByFew)
@@ -234,7 +226,7 @@ impl<'a, T, P> Block<'a, T, P> {
 impl<T: Element, P: Panels<T>> Block<'_, T, P> {
     #[inline(always)]
     unsafe fn run<V: Vector<Item = T>>(&self) {
-        let reading = self.reading.by::<V>();
+        let reading = self.way::<V>();
         let most_k = match reading {
             Reading::InPlaceByFew if self.rows.len() <= 2 && self.streams => STREAMED_ROWS,
             Reading::InPlaceByFew if self.rows.len() <= V::ROWS => self.k,
@@ -262,6 +254,17 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
                     self.panels::<V>(row, rows, first, k);
                 }
             }
+        }
+    }
+
+    /// What is done with B.
+    #[inline(always)]
+    fn way<V: Vector<Item = T>>(&self) -> Reading {
+        let few = self.rows.len() <= 4 * V::ROWS && self.k <= SPREAD_K;
+        match self.reading {
+            Reading::CopiedIfNarrow if is_narrow::<V>() && !few => Reading::CopiedOnTheWay,
+            Reading::CopiedIfNarrow => Reading::InPlace,
+            other => other,
         }
     }
 
@@ -334,7 +337,7 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
                 continue;
             }
             // Without a panel, few rows may take wider tiles.
-            let single = self.reading.by::<V>().is_in_place() && rows <= V::ROWS;
+            let single = self.way::<V>().is_in_place() && rows <= V::ROWS;
             let most = if single { V::TILES[rows - 1].len() } else { V::VECTORS };
             let vectors = match left.div_ceil(V::LANES) {
                 // Two halves rather than a whole panel and a narrow one.
@@ -399,7 +402,7 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
         unsafe {
             let padded = vectors * V::LANES;
             let pack_a = self.pack_a.applies::<V>();
-            let reading = self.reading.by::<V>();
+            let reading = self.way::<V>();
             let own = reading.is_in_place();
             let packed = if own {
                 null_mut()
