@@ -158,7 +158,7 @@ def write(kept, document):
     text = [
         "# Performance", "",
         "Written by `bench/run` from measurements; do not edit by hand. [How it measures](../bench/run) stands at its top.", "",
-        f"- **Date** {kept['date']}. **Machine** {facts['processor']}, {facts['cores']} cores, {facts['system']}.",
+        f"- **Date** {kept['date']}. **Machine** {facts['processor']}{facts.get('vectors', '')}, {facts['cores']} cores, {facts['system']}.",
         f"- **Versions** {kept['gradc']}; Python {facts['python']}, {versions}.",
         f"- **Load** while measuring: {min(loads):.1f} to {max(loads):.1f} runnable processes, of which about one is the measurement. "
         + ("The machine was shared with other work, which takes its part of caches and memory: differences below a quarter mean little."
@@ -179,7 +179,7 @@ def write(kept, document):
         title = "1 thread, on one core" if threads == 1 else f"{threads} threads"
         text += [f"## {title}", ""]
         timed = [name for name in names if name not in FORWARD_ONLY]
-        overview, file = (document.with_name(f"performance-{threads}{end}.svg") for end in ("-overview", ""))
+        overview, file = (document.with_name(f"{document.stem}-{threads}{end}.svg") for end in ("-overview", ""))
         overview.write_text(charts.dots(ratios(kept, threads)))
         file.write_text(charts.bars(bars(kept, threads, timed), timed))
         text += [f"![gradc's time over the best of the others, for each model]({overview.name})", "",

@@ -93,6 +93,24 @@ impl Problem {
     }
 }
 
+impl Problem {
+    /// Where the first tap reads for a position of the target whose taps are all within the source.
+    fn place_of_all(&self, position: usize) -> Option<usize> {
+        let Conv { kernel, stride, .. } = self.conv;
+        let is_forward = self.form == ConvForm::Forward;
+        if !is_forward && stride != [1; 3] {
+            return None;
+        }
+        let first = |axis: usize, target: usize| {
+            let ends = [0, kernel[axis] - 1].map(|tap| self.place(axis, target, tap));
+            let [Some(low), Some(high)] = ends else { return None };
+            Some(low.min(high))
+        };
+        let width = self.target[1];
+        Some(first(1, position / width)? * self.source[1] + first(2, position % width)?)
+    }
+}
+
 /// Where things are in scratch memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
@@ -100,6 +118,8 @@ pub struct Layout {
     images: usize,
     run: usize,
     weights: usize,
+    /// Where the terms of a sum are, from the first on, where none is outside of the image.
+    offsets: usize,
     source: usize,
     target: usize,
     /// Bytes in all.
@@ -115,10 +135,12 @@ impl Layout {
         let bytes = |elements: usize| (elements * size_of::<T>()).next_multiple_of(VECTOR_BYTES);
         let weights = 0;
         let own = if packed { 0 } else { problem.rows * problem.channels * problem.taps() };
-        let source = weights + bytes(own);
+        let offsets = weights + bytes(own);
+        let terms = problem.channels * problem.taps() * size_of::<usize>();
+        let source = offsets + terms.next_multiple_of(VECTOR_BYTES);
         let target = source + bytes(problem.source[0] * problem.source[1] * problem.channels * run);
         let end = target + bytes(problem.target[0] * problem.target[1] * problem.rows * run);
-        Layout { images, run, weights, source, target, total: end + VECTOR_BYTES }
+        Layout { images, run, weights, offsets, source, target, total: end + VECTOR_BYTES }
     }
 }
 
@@ -148,6 +170,7 @@ impl<T: Element> Interleaved<'_, T> {
             if !conv.packed.is_packed() {
                 self.problem.order().run(self.weights, self.at(self.layout.weights), self.team);
             }
+            self.number_terms();
             let mut first = 0;
             while first < conv.batch {
                 let images = first..(first + self.layout.images).min(conv.batch);
@@ -170,7 +193,22 @@ impl<T: Element> Interleaved<'_, T> {
         }
     }
 
-    fn at(&self, offset: usize) -> *mut T {
+    /// Writes how far the terms of a sum are from the first one, in the order of the weights.
+    unsafe fn number_terms(&self) {
+        let Problem { channels, source: [_, width], conv, .. } = self.problem;
+        let [_, _, across] = conv.kernel;
+        let offsets = self.at::<usize>(self.layout.offsets);
+        for tap in 0..self.problem.taps() {
+            let place = tap / across * conv.dilation[1] * width + tap % across * conv.dilation[2];
+            for channel in 0..channels {
+                let offset = (place * channels + channel) * self.layout.run;
+                // SAFETY: the scratch memory has room for all terms.
+                unsafe { *offsets.add(tap * channels + channel) = offset };
+            }
+        }
+    }
+
+    fn at<U>(&self, offset: usize) -> *mut U {
         self.scratch.wrapping_add(offset).cast()
     }
 
@@ -270,7 +308,7 @@ impl<T: Element> Kernel<T> for Fill<'_, T> {
             // SAFETY: the caller's promise.
             unsafe {
                 let from = self.job.source.add((self.images.start * channels + channel) * area);
-                let to = self.job.at(self.job.layout.source).add(channel * run);
+                let to = self.job.at::<T>(self.job.layout.source).add(channel * run);
                 for place in (0..area).step_by(4) {
                     let length = (area - place).min(4);
                     for image in (0..count).step_by(4) {
@@ -305,45 +343,53 @@ impl<T: Element> Kernel<T> for Multiply<'_, T> {
         for position in self.positions {
             // SAFETY: the caller's promise.
             unsafe {
-                let to = self.job.at(self.job.layout.target).add(position * rows * run);
+                let to = self.job.at::<T>(self.job.layout.target).add(position * rows * run);
                 let mut accumulate = false;
                 let finish = self.job.epilogue.and_then(|epilogue| epilogue.finish);
-                let mut multiply = |tap: usize, place: usize, many: usize, last: bool| {
-                    let a = self.job.ordered().add(tap * channels);
-                    let b = self.job.at(self.job.layout.source).add(place * channels * run).cast_const();
-                    let mut column = 0;
-                    while column < run {
-                        let left = (run - column) / V::LANES;
-                        let vectors = if left == 4 { 2 } else { left.min(V::VECTORS) };
-                        let mut row = 0;
-                        while row < rows {
-                            let left = rows - row;
-                            let height = left.div_ceil(left.div_ceil(V::ROWS));
-                            let tile = Tile {
-                                k: many * channels,
-                                a: a.add(row * taps * channels),
-                                a_row: (taps * channels) as isize,
-                                a_column: 1,
-                                b: b.add(column),
-                                b_row: run as isize,
-                                b_offsets: std::ptr::null(),
-                                b_padded: true,
-                                b_copy: std::ptr::null_mut(),
-                                c: to.add(row * run + column),
-                                c_row: run,
-                                tail: V::LANES,
-                                accumulate,
-                                bias: std::ptr::null(),
-                                finish: finish.filter(|_| last).map(|finish| finish.from_row(row)),
-                                ahead: Ahead::NOTHING,
-                            };
-                            V::TILES[height - 1][vectors - 1].run(V::LANES, &tile);
-                            row += height;
+                let mut multiply =
+                    |tap: usize, place: usize, many: usize, offsets: *const usize, last: bool| {
+                        let a = self.job.ordered().add(tap * channels);
+                        let b =
+                            self.job.at::<T>(self.job.layout.source).add(place * channels * run).cast_const();
+                        let mut column = 0;
+                        while column < run {
+                            let left = (run - column) / V::LANES;
+                            let vectors = if left == 4 { 2 } else { left.min(V::VECTORS) };
+                            let mut row = 0;
+                            while row < rows {
+                                let left = rows - row;
+                                let height = left.div_ceil(left.div_ceil(V::ROWS));
+                                let tile = Tile {
+                                    k: many * channels,
+                                    a: a.add(row * taps * channels),
+                                    a_row: (taps * channels) as isize,
+                                    a_column: 1,
+                                    b: b.add(column),
+                                    b_row: run as isize,
+                                    b_offsets: offsets,
+                                    b_padded: true,
+                                    b_copy: std::ptr::null_mut(),
+                                    c: to.add(row * run + column),
+                                    c_row: run,
+                                    tail: V::LANES,
+                                    accumulate,
+                                    bias: std::ptr::null(),
+                                    finish: finish.filter(|_| last).map(|finish| finish.from_row(row)),
+                                    ahead: Ahead::NOTHING,
+                                };
+                                V::TILES[height - 1][vectors - 1].run(V::LANES, &tile);
+                                row += height;
+                            }
+                            column += vectors * V::LANES;
                         }
-                        column += vectors * V::LANES;
-                    }
-                    accumulate = true;
-                };
+                        accumulate = true;
+                    };
+                let none = std::ptr::null();
+                if let Some(place) = self.job.problem.place_of_all(position) {
+                    let offsets = self.job.at::<usize>(self.job.layout.offsets);
+                    multiply(0, place, taps, offsets.cast_const(), true);
+                    continue;
+                }
                 // Taps that follow each other, in the order of the weights, and where the first one reads.
                 let (mut first, mut start, mut many) = (0, 0, 0);
                 for t1 in 0..k1 {
@@ -362,13 +408,13 @@ impl<T: Element> Kernel<T> for Multiply<'_, T> {
                             continue;
                         }
                         if many > 0 {
-                            multiply(first, start, many, false);
+                            multiply(first, start, many, none, false);
                         }
                         (first, start, many) = (tap, place, 1);
                     }
                 }
                 // With no tap at all, sums of nothing.
-                multiply(first, start, many, true);
+                multiply(first, start, many, none, true);
             }
         }
     }
@@ -394,7 +440,7 @@ impl<T: Element> Kernel<T> for Finish<'_, T> {
                 for place in (0..area).step_by(4) {
                     let length = (area - place).min(4);
                     for row in 0..rows {
-                        let from = self.job.at(self.job.layout.target);
+                        let from = self.job.at::<T>(self.job.layout.target);
                         let from = from.add((place * rows + row) * run + image - self.first);
                         let to = self.job.target.add((image * rows + row) * area + place);
                         transpose(from, rows * run, length, count, to, rows * area);

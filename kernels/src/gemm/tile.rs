@@ -310,7 +310,7 @@ unsafe fn in_rows<V: Vector, const R: usize, const N: usize, const MASKED: bool,
             left -= 1;
         }
         // Distances that the instructions hold cost nothing to add.
-        if !MASKED && !COPY && tile.b_row == (N * V::LANES) as isize && (tile.a_column == 1 || R == 1) {
+        if !MASKED && !COPY && tile.b_row == (N * V::LANES) as isize && tile.a_column == 1 {
             while left >= TOGETHER {
                 for number in 0..TOGETHER {
                     let operands = (a.add(number), b.add(number * N * V::LANES), copy);
