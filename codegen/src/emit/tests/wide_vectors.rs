@@ -257,8 +257,7 @@ fn functions_of_single_numbers() {
 fn halves() {
     for half in ["f16", "bf16"] {
         for n in [3, 16, 50] {
-            let text =
-                format!(
+            let text = format!(
                     "kernel \"k\" (b0 \"scale\": read {half}[7], b1 \"x\": read {half}[{all}], b2 \"y\": write {half}[{all}],
                                    b3 \"roots\": write {half}[7], b4 \"z\": write f32[{all}]) {{
                        parallel i0 in 7 {{
@@ -341,7 +340,7 @@ fn values_that_wait_on_the_stack() {
                            b3 \"z\": write f32[87], b4 \"sums\": write f32[3]) {{
                parallel i0 in 3 {{
                  {loads}
-                 for i1 in 1 {{
+                 for i1 in 2 {{
                    vector i2 in 29 {{
                      r{first}: f32 = load b1[i2]
                      {all}
