@@ -230,7 +230,11 @@ impl<T: Element, P: Panels<T>> Block<'_, T, P> {
         let most_k = match reading {
             Reading::InPlaceByFew if self.rows.len() <= 2 && self.streams => STREAMED_ROWS,
             Reading::InPlaceByFew if self.rows.len() <= V::ROWS => self.k,
-            _ => self.k_block::<V>(),
+            Reading::InPlace
+            | Reading::InPlaceByFew
+            | Reading::CopiedOnTheWay
+            | Reading::CopiedIfNarrow
+            | Reading::Packed => self.k_block::<V>(),
         };
         let bytes = self.rows.len() * self.k.min(most_k) * size_of::<T>();
         let several = self.columns.len() > V::VECTORS * V::LANES;
