@@ -194,7 +194,7 @@ unsafe fn store<V: Vector>(first: V, second: V, to: *mut V::Item, left: usize) {
             if left >= V::LANES {
                 elements.store(to);
             } else {
-                elements.store_masked(to, V::mask(left));
+                elements.store_first(to, left);
             }
         }
     }

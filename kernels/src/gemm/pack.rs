@@ -163,8 +163,8 @@ pub unsafe fn copy_row<V: Vector>(from: *const V::Item, width: usize, padded: us
             at += V::LANES;
         }
         if at < width {
-            let mask = V::mask(width - at);
-            V::load_masked(from.add(at), mask).store_masked(out.add(at), mask);
+            let left = width - at;
+            V::load_masked(from.add(at), V::mask(left)).store_first(out.add(at), left);
             at = width;
         }
         while at < padded {

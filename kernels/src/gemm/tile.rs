@@ -282,7 +282,7 @@ unsafe fn store<
                 if BOUNDED {
                     sum = bounded(sum, bounds);
                 }
-                if part { sum.store_masked(c, mask) } else { sum.store(c) }
+                if part { sum.store_first(c, tile.tail) } else { sum.store(c) }
             }
         }
     }

@@ -42,7 +42,7 @@ static WORDS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 
 
 macro_rules! vector {
     ($name:ident, $item:ty, $lanes:literal, $zero:ident, $splat:ident, $load:ident, $store:ident,
-     $maskload:ident, $maskstore:ident, $fma:ident, $mul:ident, $add:ident, $sub:ident, $max:ident, $min:ident, $blend:ident, $cast:ident,
+     $maskload:ident, $store_first:ident, $store_upper:ident, $fma:ident, $mul:ident, $add:ident, $sub:ident, $max:ident, $min:ident, $blend:ident, $cast:ident,
      $sum:ident, $even:ident, $odd:ident, $interleaved:ident, $preceded:ident, $followed:ident) => {
         impl Vector for $name {
             type Item = $item;
@@ -85,8 +85,12 @@ macro_rules! vector {
                 unsafe { $name($maskload(from, mask)) }
             }
             #[inline(always)]
-            unsafe fn store_masked(self, to: *mut $item, mask: __m256i) {
-                unsafe { $maskstore(to, mask, self.0) }
+            unsafe fn store_first(self, to: *mut $item, count: usize) {
+                unsafe { if count == $lanes { $store(to, self.0) } else { $store_first(self, to, count) } }
+            }
+            #[inline(always)]
+            unsafe fn store_upper(self, to: *mut $item, count: usize) {
+                unsafe { $store_upper(self, to, count) }
             }
             #[inline(always)]
             unsafe fn multiply(self, factor: Self) -> Self {
@@ -164,7 +168,8 @@ vector!(
     _mm256_loadu_ps,
     _mm256_storeu_ps,
     _mm256_maskload_ps,
-    _mm256_maskstore_ps,
+    store_first_f32,
+    store_upper_f32,
     _mm256_fmadd_ps,
     _mm256_mul_ps,
     _mm256_add_ps,
@@ -189,7 +194,8 @@ vector!(
     _mm256_loadu_pd,
     _mm256_storeu_pd,
     _mm256_maskload_pd,
-    _mm256_maskstore_pd,
+    store_first_f64,
+    store_upper_f64,
     _mm256_fmadd_pd,
     _mm256_mul_pd,
     _mm256_add_pd,
@@ -205,6 +211,69 @@ vector!(
     preceded_f64,
     followed_f64
 );
+
+// Zen processors take 12 cycles for a store under a mask.
+
+#[inline(always)]
+unsafe fn store_first_f32(lanes: F32x8, to: *mut f32, count: usize) {
+    unsafe {
+        let four = _mm256_castps256_ps128(lanes.0);
+        if count >= 4 {
+            _mm_storeu_ps(to, four);
+            store_few_f32(_mm256_extractf128_ps::<1>(lanes.0), to.add(4), count - 4);
+        } else {
+            store_few_f32(four, to, count);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn store_upper_f32(lanes: F32x8, to: *mut f32, count: usize) {
+    unsafe {
+        let four = _mm256_extractf128_ps::<1>(lanes.0);
+        if count == 4 { _mm_storeu_ps(to, four) } else { store_few_f32(four, to, count) }
+    }
+}
+
+/// Stores the first 0 to 3 lanes.
+#[inline(always)]
+unsafe fn store_few_f32(lanes: __m128, to: *mut f32, count: usize) {
+    unsafe {
+        if count >= 2 {
+            _mm_storel_epi64(to.cast(), _mm_castps_si128(lanes));
+        }
+        match count {
+            1 => _mm_store_ss(to, lanes),
+            3 => _mm_store_ss(to.add(2), _mm_movehl_ps(lanes, lanes)),
+            _ => {}
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn store_first_f64(lanes: F64x4, to: *mut f64, count: usize) {
+    unsafe {
+        let two = _mm256_castpd256_pd128(lanes.0);
+        if count >= 2 {
+            _mm_storeu_pd(to, two);
+            store_upper_f64(lanes, to.add(2), count - 2);
+        } else if count == 1 {
+            _mm_store_sd(to, two);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn store_upper_f64(lanes: F64x4, to: *mut f64, count: usize) {
+    unsafe {
+        let two = _mm256_extractf128_pd::<1>(lanes.0);
+        match count {
+            0 => {}
+            1 => _mm_store_sd(to, two),
+            _ => _mm_storeu_pd(to, two),
+        }
+    }
+}
 
 #[inline(always)]
 unsafe fn sum_f32(lanes: __m256) -> f32 {

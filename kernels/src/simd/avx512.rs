@@ -83,8 +83,20 @@ macro_rules! vector {
                 unsafe { $name($maskz_load(mask, from)) }
             }
             #[inline(always)]
-            unsafe fn store_masked(self, to: *mut $item, mask: $mask) {
-                unsafe { $mask_store(to, mask, self.0) }
+            unsafe fn store_first(self, to: *mut $item, count: usize) {
+                unsafe {
+                    if count == $lanes {
+                        self.store(to);
+                    } else {
+                        $mask_store(to, Self::mask(count), self.0);
+                    }
+                }
+            }
+            #[inline(always)]
+            unsafe fn store_upper(self, to: *mut $item, count: usize) {
+                let half = $lanes / 2;
+                let to = to.wrapping_sub(half);
+                unsafe { $mask_store(to, Self::mask_between(half, half + count), self.0) }
             }
             #[inline(always)]
             unsafe fn multiply(self, factor: Self) -> Self {

@@ -36,8 +36,10 @@ pub trait Vector: Copy + 'static {
     unsafe fn mask(count: usize) -> Self::Mask;
     /// Loads the lanes of the mask, and zeros elsewhere.
     unsafe fn load_masked(from: *const Self::Item, mask: Self::Mask) -> Self;
-    /// Stores the lanes of the mask.
-    unsafe fn store_masked(self, to: *mut Self::Item, mask: Self::Mask);
+    /// Stores the first `count` lanes, `count <= LANES`. (Not lanes of a mask, which many processors store slowly.)
+    unsafe fn store_first(self, to: *mut Self::Item, count: usize);
+    /// Stores the first `count` lanes of the upper half, `count <= LANES / 2`.
+    unsafe fn store_upper(self, to: *mut Self::Item, count: usize);
     unsafe fn multiply(self, factor: Self) -> Self;
     /// `self * factor + addend`, fused where the instruction set can.
     unsafe fn multiply_add(self, factor: Self, addend: Self) -> Self;

@@ -72,11 +72,15 @@ macro_rules! vector {
                 }))
             }
             #[inline(always)]
-            unsafe fn store_masked(self, to: *mut $item, mask: u32) {
-                for (lane, value) in self.0.into_iter().enumerate() {
-                    if mask >> lane & 1 == 1 {
-                        unsafe { *to.add(lane) = value };
-                    }
+            unsafe fn store_first(self, to: *mut $item, count: usize) {
+                for (lane, value) in self.0.into_iter().enumerate().take(count) {
+                    unsafe { *to.add(lane) = value };
+                }
+            }
+            #[inline(always)]
+            unsafe fn store_upper(self, to: *mut $item, count: usize) {
+                for (lane, value) in self.0.into_iter().skip($lanes / 2).enumerate().take(count) {
+                    unsafe { *to.add(lane) = value };
                 }
             }
             #[inline(always)]

@@ -134,7 +134,7 @@ impl<T: Element> Slide<T> {
                     }
                 }
                 for (i, sum) in sums.into_iter().enumerate() {
-                    sum.store_masked(to.add(i * n2 + at), mask);
+                    sum.store_first(to.add(i * n2 + at), count);
                 }
                 at += count;
             }
@@ -161,10 +161,11 @@ impl<T: Element> Slide<T> {
                 at += V::LANES;
             }
             if at < n2 {
-                let mask = V::mask(n2 - at);
+                let left = n2 - at;
+                let mask = V::mask(left);
                 let sums = self.three::<V, R>(from.add(at), &weights, |from| V::load_masked(from, mask));
                 for (i, sum) in sums.into_iter().enumerate() {
-                    sum.store_masked(to.add(i * n2 + at), mask);
+                    sum.store_first(to.add(i * n2 + at), left);
                 }
             }
         }
@@ -223,30 +224,31 @@ impl<T: Element> Slide<T> {
             while at < n2 {
                 let (from, to) = (from.add(at), to.add(at));
                 let count = (n2 - at).min(2 * V::LANES);
-                let mask = V::mask(count - (count - 1) / V::LANES * V::LANES);
+                let tail = count - (count - 1) / V::LANES * V::LANES;
                 if count > V::LANES {
-                    self.grid_columns::<V, R, 2>(from, to, weights, mask);
+                    self.grid_columns::<V, R, 2>(from, to, weights, tail);
                 } else {
-                    self.grid_columns::<V, R, 1>(from, to, weights, mask);
+                    self.grid_columns::<V, R, 1>(from, to, weights, tail);
                 }
                 at += count;
             }
         }
     }
 
-    /// `N` vectors of the rows, the last of them under a mask.
+    /// `N` vectors of the rows, the last of them with so many lanes in use.
     #[inline(always)]
     unsafe fn grid_columns<V: Vector<Item = T>, const R: usize, const N: usize>(
         &self,
         from: *const T,
         to: *mut T,
         weights: &[T; MOST_TAPS],
-        mask: V::Mask,
+        tail: usize,
     ) {
         let ([_, height, width], row, n2) =
             (self.window.taps, self.window.strides[1], self.window.positions[2]);
         // SAFETY: the caller's promise.
         unsafe {
+            let mask = V::mask(tail);
             let mut sums = [[V::zero(); N]; R];
             for line in 0..R + height - 1 {
                 for shift in 0..width {
@@ -269,7 +271,7 @@ impl<T: Element> Slide<T> {
             for (i, sums) in sums.into_iter().enumerate() {
                 for (n, sum) in sums.into_iter().enumerate() {
                     let to = to.add(i * n2 + n * V::LANES);
-                    if n + 1 < N { sum.store(to) } else { sum.store_masked(to, mask) }
+                    if n + 1 < N { sum.store(to) } else { sum.store_first(to, tail) }
                 }
             }
         }

@@ -16,8 +16,8 @@ pub struct Column<V: Vector, const S: usize, const CENTERED: bool, const PAIR: b
     pub start: usize,
     /// How many there are.
     pub count: usize,
-    /// The lanes of the results of the first, and of the second, channel.
-    pub lanes: [V::Mask; 2],
+    /// The lanes of the results of the first channel.
+    pub lanes: V::Mask,
     /// From the start of a line to what lane 0 loads first.
     from: isize,
     /// Lanes whose elements are in the line: of what is read through the columns of the kernel if windows move by one, else
@@ -55,7 +55,7 @@ impl<V: Vector, const S: usize, const CENTERED: bool, const PAIR: bool> Column<V
             Column {
                 start,
                 count,
-                lanes: [V::mask(count), V::mask_between(half, half + if PAIR { count } else { 0 })],
+                lanes: V::mask(count),
                 from,
                 masks,
                 has_next: next >= 0 && next < width as isize,

@@ -25,7 +25,8 @@ impl<T: Element> Channels<'_, T> {
                         for vector in 0..flat.count() {
                             ahead.step::<V, 1>();
                             let [first, second, third] = flat.window(image, vector);
-                            let (from, lanes) = (cotangent.add(vector * V::LANES), flat.lanes(vector));
+                            let (from, lanes) =
+                                (cotangent.add(vector * V::LANES), V::mask(flat.lanes(vector)));
                             let mut products = Products { from, width, lanes, sums: &mut sums };
                             products.run([&first, &second, &third]);
                         }
@@ -39,7 +40,7 @@ impl<T: Element> Channels<'_, T> {
                         loop {
                             for column in columns.all() {
                                 let (from, lanes) =
-                                    (cotangent.add(begin * width + column.start), column.lanes[0]);
+                                    (cotangent.add(begin * width + column.start), column.lanes);
                                 let products = Products { from, width, lanes, sums: &mut sums };
                                 self.job.rows(image, begin..end, column, &mut ahead, products);
                             }

@@ -16,7 +16,7 @@ pub struct Flat<V: Vector> {
     /// Vectors in use.
     count: usize,
     /// Lanes in use of the last one.
-    tail: V::Mask,
+    tail: usize,
 }
 
 impl<V: Vector> Flat<V> {
@@ -58,7 +58,7 @@ impl<V: Vector> Flat<V> {
                 }
             }
             let lines = [0, 1, 2].map(|line: isize| (line - top) * width as isize - left);
-            let tail = V::mask(area - (count - 1) * V::LANES);
+            let tail = area - (count - 1) * V::LANES;
             Some(Flat { masks, lines, count, tail })
         }
     }
@@ -69,14 +69,10 @@ impl<V: Vector> Flat<V> {
         self.count
     }
 
-    /// The lanes of a vector that are in use.
-    ///
-    /// # Safety
-    /// The processor must have the vector's instruction set.
+    /// How many lanes of a vector are in use.
     #[inline(always)]
-    pub unsafe fn lanes(&self, number: usize) -> V::Mask {
-        // SAFETY: the caller's promise.
-        if number + 1 == self.count { self.tail } else { unsafe { V::mask(V::LANES) } }
+    pub fn lanes(&self, number: usize) -> usize {
+        if number + 1 == self.count { self.tail } else { V::LANES }
     }
 
     /// What the lanes of a vector read through the kernel; zeros outside of the image.

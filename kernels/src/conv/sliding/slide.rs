@@ -69,9 +69,8 @@ impl<T: Element> Channels<'_, T> {
                 loop {
                     for column in columns.all() {
                         let to = target.add(begin * width + column.start);
-                        let lanes = column.lanes;
-                        let whole = column.count == V::LANES;
-                        let sum = Sum::<V, PAIR> { numbers: &numbers, to, width, area, lanes, whole };
+                        let count = column.count;
+                        let sum = Sum::<V, PAIR> { numbers: &numbers, to, width, area, count };
                         self.job.rows(image, begin..end, column, &mut ahead, sum);
                     }
                     if columns.end() >= width {
@@ -103,7 +102,7 @@ impl<T: Element> Channels<'_, T> {
                 ahead.step::<V, 1>();
                 let [first, second, third] = flat.window(image, vector);
                 let sum = numbers.result([&first, &second, &third]);
-                sum.store_masked(target.add(vector * V::LANES), flat.lanes(vector));
+                sum.store_first(target.add(vector * V::LANES), flat.lanes(vector));
             }
         }
     }
@@ -185,10 +184,8 @@ struct Sum<'a, V: Vector, const PAIR: bool> {
     width: usize,
     /// From a channel to the next.
     area: usize,
-    /// Lanes of the first channel, and of the second.
-    lanes: [V::Mask; 2],
-    /// Whether the first channel has all lanes.
-    whole: bool,
+    /// Lanes of each channel.
+    count: usize,
 }
 
 impl<V: Vector, const PAIR: bool> Task<V> for Sum<'_, V, PAIR> {
@@ -199,13 +196,9 @@ impl<V: Vector, const PAIR: bool> Task<V> for Sum<'_, V, PAIR> {
             let sum = self.numbers.result(window);
             let to = self.to;
             self.to = to.wrapping_add(self.width);
+            sum.store_first(to, self.count);
             if PAIR {
-                sum.store_masked(to, self.lanes[0]);
-                sum.store_masked(to.wrapping_add(self.area).wrapping_sub(V::LANES / 2), self.lanes[1]);
-            } else if self.whole {
-                sum.store(to);
-            } else {
-                sum.store_masked(to, self.lanes[0]);
+                sum.store_upper(to.wrapping_add(self.area), self.count);
             }
         }
     }
