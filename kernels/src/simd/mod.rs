@@ -206,3 +206,6 @@ lanes!(f64, avx512::F64x8, avx2::F64x4, portable::F64x2, transpose4_f64);
 lanes!(f32, (), (), portable::F32x4, transpose4_f32);
 #[cfg(not(target_arch = "x86_64"))]
 lanes!(f64, (), (), portable::F64x2, transpose4_f64);
+
+#[cfg(test)]
+mod tests;
