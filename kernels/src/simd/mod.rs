@@ -36,7 +36,7 @@ pub trait Vector: Copy + 'static {
     unsafe fn mask(count: usize) -> Self::Mask;
     /// Loads the lanes of the mask, and zeros elsewhere.
     unsafe fn load_masked(from: *const Self::Item, mask: Self::Mask) -> Self;
-    /// Stores the first `count` lanes, `count <= LANES`. (Not lanes of a mask, which many processors store slowly.)
+    /// Stores the first `count` lanes, `count <= LANES`. (Not lanes of a mask, which Zen processors with AVX2 store slowly.)
     unsafe fn store_first(self, to: *mut Self::Item, count: usize);
     /// Stores the first `count` lanes of the upper half, `count <= LANES / 2`.
     unsafe fn store_upper(self, to: *mut Self::Item, count: usize);
